@@ -1,0 +1,96 @@
+"""Scaled dot-product attention, in torch: see `attn_course.reference.dot_product`."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from attn_course.arguments import check_attention, check_values
+from attn_course.fast.scores import scaled_dot_scores
+from attn_course.fast.softmax import softmax, widened
+
+
+def attention_weights(
+    q: Float[Tensor, "*b i d"],
+    k: Float[Tensor, "*b j d"],
+    mask: Bool[Tensor, "..."] | bool = True,
+    *,
+    bias: Float[Tensor, "..."] | float = 0.0,
+    scale: float | None = None,
+    softcap: float | None = None,
+) -> Float[Tensor, "*b i j"]:
+    """Return how much each query attends to each key: ``softmax(q kᵀ / √d)``, row by row.
+
+    As `attn_course.reference.attention_weights`.
+
+    >>> mask = torch.tensor([[True, False], [True, True]])
+    >>> attention_weights(torch.zeros(2, 1), torch.ones(2, 1), mask)
+    tensor([[1.0000, 0.0000],
+            [0.5000, 0.5000]])
+
+    Raises:
+        TypeError: `q` or `k` is no floating tensor, `mask` neither bool nor boolean tensor, or
+            `bias`, `scale` or `softcap` no number.
+        ValueError: the shapes do not fit, a number is not finite, or `softcap` not positive.
+    """
+    _check_attention(q, k, mask, bias, scale, softcap)
+    scores = scaled_dot_scores(widened(q), widened(k), scale)
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    additive = _additive_mask(mask, bias, scores)
+    if additive is not None:
+        scores = scores + additive
+    return softmax(scores).to(q.dtype)
+
+
+def attention(
+    q: Float[Tensor, "*b i d"],
+    k: Float[Tensor, "*b j d"],
+    v: Float[Tensor, "*b j e"],
+    mask: Bool[Tensor, "..."] | bool = True,
+    *,
+    bias: Float[Tensor, "..."] | float = 0.0,
+    scale: float | None = None,
+    softcap: float | None = None,
+) -> Float[Tensor, "*b i e"]:
+    """Average the rows of `v` for each query, weighted by `attention_weights`.
+
+    As `attn_course.reference.attention`. The work is done by torch's fused
+    `scaled_dot_product_attention`, except with a softcap, which that cannot express.
+
+    >>> attention(torch.zeros(1, 2), torch.eye(2), torch.tensor([[0.0], [4.0]]))
+    tensor([[2.]])
+
+    Raises:
+        TypeError: as `attention_weights`, and `v` is no floating tensor.
+        ValueError: as `attention_weights`, and `v` has not one row for each key.
+    """
+    _check_attention(q, k, mask, bias, scale, softcap)
+    check_values(Tensor, q, k, v)
+    if softcap is not None:
+        return attention_weights(q, k, mask, bias=bias, scale=scale, softcap=softcap) @ v
+    additive = _additive_mask(mask, bias, q)
+    if additive is None:
+        return scaled_dot_product_attention(q, k, v, scale=scale)
+    # The fused kernels do not all agree on a query that may look nowhere, forward or backward:
+    # let it look everywhere, then put zeros in its place.
+    empty = (additive == -torch.inf).all(dim=-1, keepdim=True)
+    additive = additive.masked_fill(empty, 0).expand(*q.shape[:-1], k.shape[-2])
+    out = scaled_dot_product_attention(q, k, v, attn_mask=additive, scale=scale)
+    return out.masked_fill(empty, 0)
+
+
+def _check_attention(q, k, mask, bias, scale, softcap):
+    check_attention(Tensor, q, k, mask, bias, scale, softcap)
+    for name, value in (("mask", mask), ("bias", bias)):
+        if isinstance(value, Tensor) and value.device != q.device:
+            raise ValueError(f"{name} is on {value.device}, expected {q.device}, the device of q")
+
+
+def _additive_mask(mask, bias, like) -> Float[Tensor, "..."] | None:
+    """Return `mask` and `bias` as one bias in the dtype of `like`, -inf where mask is False."""
+    if mask is True and not isinstance(bias, Tensor):
+        return None  # one number added to every score of a row changes no weight
+    allowed = torch.as_tensor(mask, device=like.device)
+    bias = torch.as_tensor(bias, device=like.device).to(like.dtype)
+    return torch.where(allowed, bias, -torch.inf)

@@ -1,0 +1,74 @@
+"""What the pages of the book need besides the mathematics: recorded numbers, shown source."""
+
+import ast
+import inspect
+import textwrap
+
+import numpy as np
+
+
+def record(*, digits: int = 6, **values) -> None:
+    """Print each value as `name = number`, to `digits` significant digits.
+
+    The book's tests compare what is printed here at every run, and hold every decimal number and
+    percentage in a page's prose against it. A value is a number, or an array or sequence of
+    numbers; NumPy's and torch's both work.
+
+    >>> record(third=1 / 3, sizes=[3, 7.5, 12])
+    third = 0.333333
+    sizes = 3, 7.5, 12
+
+    Raises:
+        TypeError: a value does not consist of numbers.
+        ValueError: a value has no number, or one that is not finite.
+    """
+    for name, value in values.items():
+        numbers = np.asarray(value)
+        if numbers.dtype.kind not in "iuf":
+            raise TypeError(f"{name} is {value!r}, expected numbers")
+        if numbers.size == 0 or not np.isfinite(numbers).all():
+            raise ValueError(f"{name} is {value!r}, expected finite numbers")
+        print(name, "=", ", ".join(_typed(x, digits) for x in numbers.ravel().tolist()))
+
+
+def _typed(number: int | float, digits: int) -> str:
+    if isinstance(number, int):
+        return str(number)
+    # Positional, without trailing zeros, so that a reader can compare it with the prose.
+    text = np.format_float_positional(number, precision=digits, fractional=False, trim="-")
+    return "0" if text == "-0" else text
+
+
+class Source:
+    """The source of a function of the package, shown as highlighted code."""
+
+    def __init__(self, code: str):
+        self.code = code
+
+    def __repr__(self) -> str:
+        return self.code
+
+    def _repr_markdown_(self) -> str:
+        return f"```python\n{self.code}\n```"
+
+
+def source(function) -> Source:
+    """Return the source of `function` without its docstring, to be shown on a page.
+
+    >>> from attn_course.reference import dot_scores
+    >>> source(dot_scores)
+    def dot_scores(
+        q: Float[np.ndarray, "*b i d"], k: Float[np.ndarray, "*b j d"]
+    ) -> Float[np.ndarray, "*b i j"]:
+        return scaled_dot_scores(q, k, scale=1.0)
+
+    Raises:
+        TypeError: `function` has no Python source.
+    """
+    code = textwrap.dedent(inspect.getsource(inspect.unwrap(function)))
+    body = ast.parse(code).body[0].body
+    lines = code.splitlines()
+    first = body[0]
+    if isinstance(first, ast.Expr) and isinstance(getattr(first, "value", None), ast.Constant):
+        del lines[first.lineno - 1 : first.end_lineno]
+    return Source("\n".join(lines).rstrip())

@@ -1,0 +1,51 @@
+"""What every test needs: one BLAS thread, the devices at hand, seeds, and raw arguments."""
+
+import os
+
+# Before NumPy and torch are imported: two BLAS threads on a busy machine are far slower than one.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+# The same examples at every run, so that a failure in CI is a failure on every machine.
+settings.register_profile(
+    "course",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("course")
+
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
+    ),
+]
+
+
+@pytest.fixture(params=DEVICES)
+def device(request):
+    """Each device that a torch function must run on."""
+    return request.param
+
+
+@pytest.fixture
+def rng():
+    """A seeded generator."""
+    return np.random.default_rng(20240607)
+
+
+@pytest.fixture
+def unchecked():
+    """Switch off the tests' own type checks, so that bad arguments reach the function itself."""
+    from jaxtyping import config
+
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)
