@@ -122,6 +122,18 @@ def check_number(name, value, *, positive=False):
     return number
 
 
+def check_temperature(temperature, dtype, limits):
+    """Return `temperature` as a float, or raise unless it is positive and `dtype` can hold it.
+
+    `limits` is the `finfo` of `dtype`.
+    """
+    number = check_number("temperature", temperature, positive=True)
+    smallest = float(limits.smallest_normal) * float(limits.eps)
+    if not smallest / 2 < number <= float(limits.max):
+        raise ValueError(f"temperature is {number}, expected a number that {dtype} can hold")
+    return number
+
+
 def check_queries_and_keys(kind, q, k, *, same_width=True):
     """Raise unless `q` (..., queries, width) and `k` (..., keys, width) can be compared."""
     check_arrays(kind, q=q, k=k)

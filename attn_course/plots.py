@@ -105,7 +105,11 @@ def _picture(draw, size, alt, caption) -> Picture:
 def _compact(svg: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"(\.\d\d)\d+", r"\1", svg)  # hundredths of a point are fine enough
+    # Tenths of a point are fine enough for where a line goes. What stands as text is left alone.
+    svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d)\d+", r"\1", path[0]), svg)
+    svg = re.sub(r"'DejaVu Sans',.*?sans-serif", "sans-serif", svg)  # the reader's own font
+    svg = re.sub(r'(<g) id="[^"]*"', r"\1", svg)
+    svg = re.sub(r"<g>\s*</g>|<g/>", "", svg)
     return re.sub(r"\s*\n\s*", "\n", svg)
 
 
@@ -126,15 +130,13 @@ def _shade(axes, matrix, rows, columns, theme, *, top, digits, colors="cividis")
     """Draw `matrix` as shaded squares with a number in each where there is room."""
     high = top if top is not None else max(float(np.max(matrix, initial=0)), 1e-12)
     low = min(float(np.min(matrix, initial=0)), 0.0)
-    mesh = axes.pcolormesh(
-        np.asarray(matrix, dtype=float),
-        cmap=colors,
-        vmin=low,
-        vmax=high,
-        edgecolors=theme["paper"],
-        linewidth=1 if matrix.size <= 400 else 0,
-    )
-    axes.invert_yaxis()
+    numbers, shades = np.asarray(matrix, dtype=float), dict(cmap=colors, vmin=low, vmax=high)
+    if numbers.size <= 150:
+        mesh = axes.pcolormesh(numbers, edgecolors=theme["paper"], linewidth=1, **shades)
+        axes.invert_yaxis()
+    else:  # a square each would make the drawing heavy: one small image instead
+        height, width = numbers.shape
+        mesh = axes.imshow(numbers, interpolation="none", extent=(0, width, height, 0), **shades)
     axes.set_aspect("equal")
     if any(columns):
         axes.set_xticks(np.arange(len(columns)) + 0.5, columns)
@@ -293,9 +295,10 @@ def lines(
     logx: bool = False,
     logy: bool = False,
     points: Mapping[str, tuple] | None = None,
-    markers: bool = True,
 ) -> Picture:
-    """Draw one or more curves over `x`, each with its own color, dash and marker.
+    """Draw one or more curves over `x`, each with its own color and dash.
+
+    Where there are few points, each curve has a marker of its own too.
 
     `points` names sets of (xs, ys) drawn as dots, such as the data that a curve was fitted to.
 
@@ -319,7 +322,7 @@ def lines(
                 label=name,
                 color=_color(n, theme),
                 linestyle=DASHES[n % len(DASHES)],
-                marker=MARKERS[n % len(MARKERS)] if markers else None,
+                marker=MARKERS[n % len(MARKERS)] if len(x) <= 20 else None,
                 markersize=5,
                 linewidth=2,
             )

@@ -32,11 +32,11 @@ def pages() -> list[Path]:
                 yield from files(child)
 
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    names = [toc["root"], *files(toc)]
-    return [
-        next(path for path in (ROOT / f"{name}.ipynb", ROOT / f"{name}.md") if path.exists())
-        for name in names
-    ]
+    found = []
+    for name in (toc["root"], *files(toc)):
+        notebook = ROOT / f"{name}.ipynb"
+        found.append(notebook if notebook.exists() else ROOT / f"{name}.md")
+    return found
 
 
 def notebooks() -> list[Path]:
@@ -65,12 +65,11 @@ def normalized(notebook) -> nbformat.NotebookNode:
                 output.execution_count = count
             if "metadata" in output:
                 output.metadata = {}
-            last = joined[-1] if joined else None
-            if last and last.output_type == output.output_type == "stream":
-                if last.name == output.name:
-                    last.text += output.text
-                    continue
-            joined.append(output)
+            last = joined[-1] if joined else {}
+            if output.output_type == "stream" and last.get("name") == output.name:
+                last.text += output.text
+            else:
+                joined.append(output)
         cell.outputs = joined
     return notebook
 
@@ -84,7 +83,10 @@ def execute(path: Path) -> None:
     """Run the notebook at `path` and write it back with its outputs."""
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
-        notebook, timeout=SECONDS, resources={"metadata": {"path": str(path.parent)}}
+        notebook,
+        timeout=SECONDS,
+        resources={"metadata": {"path": str(path.parent)}},
+        extra_arguments=["--log-level=ERROR"],
     )
     client.execute()
     path.write_text(text(normalized(notebook)))

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attn_course.arguments import check_arrays, check_axis, check_number, check_rank
+from attn_course.arguments import check_arrays, check_axis, check_rank, check_temperature
 
 
 def widened(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -30,10 +30,7 @@ def softmax(
     """
     check_arrays(Tensor, x=x)
     check_axis(x, axis)
-    temperature = check_number("temperature", temperature, positive=True)
-    limits = torch.finfo(x.dtype)
-    if not limits.smallest_normal * limits.eps / 2 < temperature <= limits.max:
-        raise ValueError(f"temperature is {temperature}, expected a number that {x.dtype} can hold")
+    t = check_temperature(temperature, x.dtype, torch.finfo(x.dtype))
     if x.shape[axis] == 0:
         return torch.softmax(x, dim=axis)
     scores = widened(x)
@@ -41,7 +38,7 @@ def softmax(
     empty = top == -torch.inf
     # torch.softmax alone gives nan for a row without a finite score, forward and backward.
     shifted = (scores - top.masked_fill(empty, 0)).masked_fill(empty, 0)
-    return torch.softmax(shifted / temperature, dim=axis).masked_fill(empty, 0).to(x.dtype)
+    return torch.softmax(shifted / t, dim=axis).masked_fill(empty, 0).to(x.dtype)
 
 
 def softmax_jacobian(weights: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n n"]:

@@ -24,7 +24,8 @@ def attention_weights(
     where query i may look at key j; `mask` and `bias` broadcast to (..., queries, keys). A query
     that may look nowhere gets weights 0. `bias` is computed in the dtype of `q`.
 
-    >>> attention_weights(np.zeros((2, 1)), np.ones((2, 1)), np.array([[True, False], [True, True]]))
+    >>> mask = np.array([[True, False], [True, True]])
+    >>> attention_weights(np.zeros((2, 1)), np.ones((2, 1)), mask)
     array([[1. , 0. ],
            [0.5, 0.5]])
 

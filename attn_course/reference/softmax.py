@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
-from attn_course.arguments import check_arrays, check_axis, check_number, check_rank
+from attn_course.arguments import check_arrays, check_axis, check_rank, check_temperature
 
 
 def ieee():
@@ -34,13 +34,8 @@ def softmax(
     """
     check_arrays(np.ndarray, x=x)
     check_axis(x, axis)
-    check_number("temperature", temperature, positive=True)
+    t = check_temperature(temperature, x.dtype, np.finfo(x.dtype))
     with ieee():
-        t = x.dtype.type(temperature)
-        if t == 0 or t == np.inf:
-            raise ValueError(
-                f"temperature is {temperature}, expected a number that {x.dtype} can hold"
-            )
         top = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
         exponentials = np.exp((x - np.where(top == -np.inf, 0, top)) / t)
         total = exponentials.sum(axis=axis, keepdims=True)

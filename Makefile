@@ -1,0 +1,65 @@
+# Every command of the course. The environment is made where it is first needed, in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Two BLAS threads on a busy machine are far slower than one.
+export OPENBLAS_NUM_THREADS ?= 1
+export OMP_NUM_THREADS ?= 1
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+NBVAL = $(BIN)/python -m pytest --nbval --nbval-current-env -n 2 --dist loadfile book
+
+.DEFAULT_GOAL := help
+.PHONY: help book serve test test-notebooks browser-test notebooks lab lint lock clean
+
+help:  ## Say what each command does.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+book: $(VENV)/book.stamp  ## Build the book: _build/html/index.html.
+	$(BIN)/jupyter-book build . -W -n --keep-going --quiet
+
+serve: book  ## Build the book and serve it at http://localhost:8000.
+	$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html
+
+test: $(VENV)/test.stamp  ## Run every test, and every notebook against its stored outputs.
+	$(BIN)/python -m pytest -n 2
+	$(NBVAL)
+
+test-notebooks: $(VENV)/test.stamp  ## Run every notebook against its stored outputs.
+	$(NBVAL)
+
+browser-test: $(VENV)/test.stamp book  ## Open every page in a browser (needs Chromium or Chrome).
+	$(BIN)/python -m pytest -n 2 tests/browser
+
+notebooks: $(VENV)/test.stamp  ## Run every notebook and store its outputs.
+	$(BIN)/python book/execute.py
+
+lab: $(VENV)/test.stamp  ## Open the notebooks in JupyterLab.
+	$(BIN)/jupyter lab book
+
+lint: $(VENV)/test.stamp  ## Check style, format and spelling.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+
+lock:  ## Write constraints.txt anew: the newest versions that fit pyproject.toml.
+	rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet "torch==$(TORCH)" -e ".[test]"
+	(echo "# Every version pinned. Written by make lock, never by hand." && \
+	  $(VENV)-lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//') > constraints.txt
+	rm -rf $(VENV)-lock
+TORCH ?= 2.13.0
+
+clean:  ## Remove the environment and everything that was built.
+	rm -rf $(VENV) _build build *.egg-info
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/book.stamp: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) -e ".[book]"
+	touch $@
+
+$(VENV)/test.stamp: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) -e ".[test]"
+	touch $@ $(VENV)/book.stamp

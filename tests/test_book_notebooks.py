@@ -1,0 +1,67 @@
+"""The notebooks of the book: listed, run, clean, and stored in one normal form."""
+
+import re
+
+import pytest
+import yaml
+from book_text import ROOT, outputs, read
+from execute import normalized, notebooks, pages, text
+
+NOTEBOOKS = notebooks()
+IDS = [str(path.relative_to(ROOT)) for path in NOTEBOOKS]
+
+
+def test_toc_names_every_page_once():
+    listed = [path.relative_to(ROOT) for path in pages()]
+    assert len(set(listed)) == len(listed)
+    present = {
+        path.relative_to(ROOT)
+        for suffix in ("ipynb", "md")
+        for path in (ROOT / "book").rglob(f"*.{suffix}")
+        if ".ipynb_checkpoints" not in path.parts
+    }
+    assert set(listed) == present
+
+
+def test_toc_has_the_six_parts():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    captions = [part["caption"] for part in toc["parts"]]
+    assert captions[:6] == ["Background", "Concepts", "Algorithm", "Code", "Outlook", "FAQ"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
+def test_notebook_has_run_without_error(path):
+    notebook = read(path)
+    assert list(outputs(notebook)), "no output is stored: run `make notebooks`"
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert cell.source.strip(), "an empty cell"
+            assert cell.execution_count is not None, "a cell was not run: run `make notebooks`"
+    for output in outputs(notebook):
+        assert output.output_type != "error"
+        assert output.get("name") != "stderr", output.text
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
+def test_notebook_is_stored_in_normal_form(path):
+    assert path.read_text() == text(normalized(read(path))), "run `make notebooks`"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
+def test_cells_are_short(path):
+    for cell in read(path).cells:
+        if cell.cell_type == "code":
+            assert len(cell.source.splitlines()) <= 16, cell.source
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
+def test_outputs_hold_nothing_of_one_machine(path):
+    for output in outputs(read(path)):
+        shown = output.get("text", "") + str(output.get("data", {}).get("text/plain", ""))
+        assert not re.search(r"0x[0-9a-f]{6,}|site-packages|/home/|/tmp/", shown), shown
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
+def test_drawing_is_left_to_the_package(path):
+    for cell in read(path).cells:
+        assert "matplotlib" not in cell.source or cell.cell_type == "markdown"
