@@ -131,6 +131,7 @@ class _StandInForTorch(MetaPathFinder, Loader):
 
 
 def _fit_theme(app, config):
+    config.html_context["default_mode"] = "auto"  # light or dark, as the reader's system says
     options = config.html_theme_options
     options["navbar_persistent"] = []  # the search button stands in the sidebar already
     # The theme stops with an error when it has launch buttons and no address to launch.

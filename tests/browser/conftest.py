@@ -4,6 +4,7 @@ import functools
 import http.server
 import os
 import shutil
+import sys
 import threading
 from pathlib import Path
 
@@ -30,13 +31,22 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         """Leave the tests' output to the tests."""
 
 
+class QuietServer(http.server.ThreadingHTTPServer):
+    """A server that does not mind a browser that leaves in the middle of an answer."""
+
+    def handle_error(self, request, client_address):
+        """Raise what is an error of the tests' own."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @pytest.fixture(scope="session")
 def site():
     """The address of the built book."""
     if not (SITE / "index.html").exists():
         pytest.fail(f"{SITE} holds no book: run `make book` first", pytrace=False)
     handler = functools.partial(Quiet, directory=SITE)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with QuietServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
@@ -82,6 +92,7 @@ def visit(browser, site):
             if message.type == "error":
                 complaints.append(f"{path} logs {message.text}")
 
+        page.route("**/favicon.ico", lambda route: route.fulfill(status=204))
         page.on("request", on_request)
         page.on("response", on_response)
         page.on("console", on_console)
