@@ -5,6 +5,7 @@ knows its repository. And the theme's script of two thousand icons, 1.5 MB, is r
 style sheet of the dozen that the pages use, taken from the script itself.
 """
 
+import hashlib
 import importlib.util
 import re
 import socket
@@ -139,8 +140,18 @@ def _fit_theme(app, config):
         options["launch_buttons"] = {}
 
 
+def _digest() -> str:
+    """Return a digest of what every page depends on and Sphinx does not watch."""
+    digest = hashlib.sha256(Path(__file__).read_bytes())
+    for path in sorted((Path(__file__).parents[1] / "assets").rglob("*")):
+        if path.is_file():
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 def setup(app):
     """Register the extension."""
+    app.add_config_value("book_assets_digest", _digest(), "html")
     _prepare_formulas()
     if importlib.util.find_spec("torch") is None:
         sys.meta_path.append(_StandInForTorch())
