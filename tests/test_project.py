@@ -1,0 +1,90 @@
+"""The project's own files agree with each other."""
+
+import re
+import subprocess
+import sys
+import tomllib
+
+import attn_course
+import pytest
+import yaml
+from book_text import ROOT
+
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PINS = dict(
+    line.split("==")
+    for line in (ROOT / "constraints.txt").read_text().splitlines()
+    if not line.startswith("#")
+)
+
+
+def canonical(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_every_dependency_is_pinned():
+    pinned = {canonical(name) for name in PINS}
+    for extra, requirements in {
+        "": PYPROJECT["dependencies"],
+        **PYPROJECT["optional-dependencies"],
+    }.items():
+        for requirement in requirements:
+            name = canonical(re.match(r"[\w.-]+", requirement)[0])
+            assert name in pinned | {"attn-course"}, f"{requirement} of [{extra}] is not pinned"
+
+
+def test_pins_install_from_any_registry():
+    for name, version in PINS.items():
+        assert "+" not in version, f"{name} carries a local label: {version}"
+
+
+def test_conda_installs_what_make_test_installs():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    assert pip == ["-c constraints.txt", "-e .[test]"]
+    assert '-e ".[test]"' in (ROOT / "Makefile").read_text()
+
+
+def test_citation_names_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == attn_course.__version__
+
+
+def test_readme_names_what_exists():
+    readme = (ROOT / "README.md").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"`make ([a-z-]+)`", readme):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"make {target}"
+    for path in re.findall(
+        r"`([\w./-]+\.(?:py|md|txt|toml|cff|ipynb|yml)|LICENSE[-A-Z]*)`", readme
+    ):
+        assert (ROOT / path).exists() or (ROOT / "book" / path).exists(), path
+    for topic in ("softmax", "pooling", "scores", "dot_product", "masks"):
+        for room in (
+            f"attn_course/reference/{topic}.py",
+            f"attn_course/fast/{topic}.py",
+            f"tests/test_{topic}.py",
+        ):
+            assert f"`{room}`" in readme
+
+
+def tracked():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
+    return [ROOT / name for name in listed.stdout.decode().split("\0") if name]
+
+
+def test_nothing_large_or_built_is_committed():
+    for path in tracked():
+        if path.exists():
+            assert path.stat().st_size < 1_000_000, f"{path} is over 1 MB"
+            assert not {"_build", "__pycache__", ".ipynb_checkpoints"} & set(path.parts)
+
+
+@pytest.mark.parametrize("module", ["torch", "matplotlib", "IPython"])
+def test_reference_needs_numpy_alone(module):
+    code = (
+        f"import sys; sys.modules[{module!r}] = None; import attn_course.reference as reference;"
+        "import numpy as np; print(reference.softmax(np.zeros(2)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "[0.5 0.5]\n", done.stderr
