@@ -9,7 +9,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constr
 NBVAL = $(BIN)/python -m pytest --nbval --nbval-current-env -n 2 --dist loadfile book
 
 .DEFAULT_GOAL := help
-.PHONY: help book serve test test-notebooks browser-test notebooks lab lint lock clean
+.PHONY: help book serve test test-notebooks browser-test notebooks lab lint bench lock clean
 
 help:  ## Say what each command does.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ lint: $(VENV)/test.stamp  ## Check style, format and spelling.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
+
+bench: $(VENV)/test.stamp  ## Time and weigh attention on this machine's CPU.
+	$(BIN)/python benchmarks/bench_dot_product.py
 
 lock:  ## Write constraints.txt anew: the newest versions that fit pyproject.toml.
 	rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock

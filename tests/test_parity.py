@@ -44,6 +44,8 @@ CASES = {
     "weights": ("attention_weights", ATTENTION[:2], {"mask": masked(5, 9)}),
     "attention": ("attention", ATTENTION, {}),
     "attention-masked": ("attention", ATTENTION, {"mask": masked(5, 9)}),
+    "attention-two-axes": ("attention", [a[0, 0] for a in ATTENTION], {"mask": masked(5, 9)}),
+    "attention-five-axes": ("attention", [a[None] for a in ATTENTION], {"mask": masked(5, 9)}),
     "attention-bias": ("attention", ATTENTION, {"bias": BIAS, "scale": 0.2}),
     "attention-softcap": (
         "attention",

@@ -5,10 +5,11 @@ import subprocess
 import sys
 import tomllib
 
-import attn_course
 import pytest
 import yaml
 from book_text import ROOT
+
+import attn_course
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PINS = dict(
@@ -56,7 +57,7 @@ def test_readme_names_what_exists():
     for target in re.findall(r"`make ([a-z-]+)`", readme):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"make {target}"
     for path in re.findall(
-        r"`([\w./-]+\.(?:py|md|txt|toml|cff|ipynb|yml)|LICENSE[-A-Z]*)`", readme
+        r"`([\w./-]+\.(?:py|md|txt|toml|cff|ipynb|yml|json)|LICENSE[-A-Z]*)`", readme
     ):
         assert (ROOT / path).exists() or (ROOT / "book" / path).exists(), path
     for topic in ("softmax", "pooling", "scores", "dot_product", "masks"):

@@ -71,13 +71,23 @@ def attention(
         return attention_weights(q, k, mask, bias=bias, scale=scale, softcap=softcap) @ v
     additive = _additive_mask(mask, bias, q)
     if additive is None:
-        return scaled_dot_product_attention(q, k, v, scale=scale)
+        return _fused(q, k, v, None, scale)
     # The fused kernels do not all agree on a query that may look nowhere, forward or backward:
     # let it look everywhere, then put zeros in its place.
     empty = (additive == -torch.inf).all(dim=-1, keepdim=True)
     additive = additive.masked_fill(empty, 0).expand(*q.shape[:-1], k.shape[-2])
-    out = scaled_dot_product_attention(q, k, v, attn_mask=additive, scale=scale)
-    return out.masked_fill(empty, 0)
+    return _fused(q, k, v, additive, scale).masked_fill(empty, 0)
+
+
+def _fused(q, k, v, additive, scale):
+    # torch chooses its fused kernels for four axes only, and else forms all the weights.
+    inputs = [None if x is None else _with_four_axes(x) for x in (q, k, v, additive)]
+    out = scaled_dot_product_attention(*inputs, scale=scale)
+    return out.reshape(*q.shape[:-1], v.shape[-1])
+
+
+def _with_four_axes(x):
+    return x.flatten(0, -4) if x.ndim > 4 else x[(None,) * (4 - x.ndim)]
 
 
 def _check_attention(q, k, mask, bias, scale, softcap):
