@@ -29,8 +29,8 @@ def attention_weights(
             [0.5000, 0.5000]])
 
     Raises:
-        TypeError: `q` or `k` is no floating tensor, `mask` neither bool nor boolean tensor, or
-            `bias`, `scale` or `softcap` no number.
+        TypeError: `q` or `k` is no floating tensor, `mask` neither bool nor boolean tensor,
+            `bias` neither number nor floating tensor, or `scale` or `softcap` no number.
         ValueError: the shapes do not fit, a number is not finite, or `softcap` not positive.
     """
     _check_attention(q, k, mask, bias, scale, softcap)

@@ -31,7 +31,8 @@ def attention_pooling(
     tensor([0., 3.])
 
     Raises:
-        TypeError: `x` or `query` is no floating tensor, or `mask` neither bool nor boolean tensor.
+        TypeError: `x` or `query` is no floating tensor, `mask` neither bool nor boolean tensor, or
+            `scale` no number.
         ValueError: the shapes do not fit, or `scale` is not finite.
     """
     check_pooling(Tensor, x, query, mask, scale)
@@ -79,7 +80,7 @@ def kernel_weights(
     tensor([[0.5000, 0.5000]])
 
     Raises:
-        TypeError: `q` or `k` is no floating tensor.
+        TypeError: `q` or `k` is no floating tensor, or `bandwidth` no number.
         ValueError: the shapes do not fit, or `bandwidth` is not positive and finite.
     """
     check_queries_and_keys(Tensor, q, k)
@@ -103,7 +104,7 @@ def kernel_regression(
     tensor([[3.]])
 
     Raises:
-        TypeError: `q`, `k` or `v` is no floating tensor.
+        TypeError: `q`, `k` or `v` is no floating tensor, or `bandwidth` no number.
         ValueError: the shapes do not fit, or `bandwidth` is not positive and finite.
     """
     check_queries_and_keys(Tensor, q, k)

@@ -1,4 +1,4 @@
-"""How alike are a query and a key? In torch: see `attn_course.reference.scores`."""
+"""How well do a query and a key fit? In torch: see `attn_course.reference.scores`."""
 
 import math
 

@@ -15,7 +15,7 @@ def widened(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 def softmax(
     x: Float[Tensor, "*shape"], axis: int = -1, temperature: float = 1.0
 ) -> Float[Tensor, "*shape"]:
-    """Turn scores into positive weights that sum to 1 along `axis`.
+    """Turn scores into weights, none negative, that sum to 1 along `axis`.
 
     As `attn_course.reference.softmax`: a row of -inf alone gets zeros, and passes none but zero
     gradients back.

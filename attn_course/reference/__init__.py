@@ -1,4 +1,4 @@
-"""Attention defined in NumPy: readable, exact in float64, and what everything else is held to.
+"""Attention defined in NumPy: readable, and in float64 what everything else is held to.
 
 Every function takes and returns `numpy.ndarray`, computes in the dtype that it is given, and
 never changes its inputs. Arrays are laid out `(..., heads, length, width)`.

@@ -22,7 +22,7 @@ def attention_weights(
     In order: the scores are scaled by `scale` (by default 1/√d), bounded by
     ``softcap * tanh(scores / softcap)``, given `bias`, masked and normalized. `mask` is True
     where query i may look at key j; `mask` and `bias` broadcast to (..., queries, keys). A query
-    that may look nowhere gets weights 0. `bias` is computed in the dtype of `q`.
+    that may look nowhere gets weights 0. `bias` is converted to the dtype of `q`.
 
     >>> mask = np.array([[True, False], [True, True]])
     >>> attention_weights(np.zeros((2, 1)), np.ones((2, 1)), mask)
@@ -30,12 +30,12 @@ def attention_weights(
            [0.5, 0.5]])
 
     Raises:
-        TypeError: `q` or `k` is no floating array, `mask` neither bool nor boolean array, or
-            `bias`, `scale` or `softcap` no number.
+        TypeError: `q` or `k` is no floating array, `mask` neither bool nor boolean array,
+            `bias` neither number nor floating array, or `scale` or `softcap` no number.
         ValueError: the shapes do not fit, a number is not finite, or `softcap` not positive.
 
     Source:
-        Vaswani et al. (2017), equation 1; the softcap, Gemma Team (2024), section 2.
+        Vaswani et al. (2017), equation 1; the softcap, Gemma 2 (Gemma Team, 2024), section 2.
     """
     check_attention(np.ndarray, q, k, mask, bias, scale, softcap)
     with ieee():

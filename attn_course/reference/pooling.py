@@ -28,7 +28,8 @@ def attention_pooling(
     array([0., 3.])
 
     Raises:
-        TypeError: `x` or `query` is no floating array, or `mask` neither bool nor boolean array.
+        TypeError: `x` or `query` is no floating array, `mask` neither bool nor boolean array, or
+            `scale` no number.
         ValueError: the shapes do not fit, or `scale` is not finite.
 
     Source:
@@ -53,7 +54,7 @@ def kernel_weights(
     array([[0.5, 0.5]])
 
     Raises:
-        TypeError: `q` or `k` is no floating array.
+        TypeError: `q` or `k` is no floating array, or `bandwidth` no number.
         ValueError: the shapes do not fit, or `bandwidth` is not positive and finite.
 
     Source:
@@ -78,7 +79,7 @@ def kernel_regression(
     array([[3.]])
 
     Raises:
-        TypeError: `q`, `k` or `v` is no floating array.
+        TypeError: `q`, `k` or `v` is no floating array, or `bandwidth` no number.
         ValueError: the shapes do not fit, or `bandwidth` is not positive and finite.
 
     Source:

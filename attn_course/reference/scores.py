@@ -1,4 +1,4 @@
-"""How alike are a query and a key? Five ways to compare them, larger meaning more alike."""
+"""How well do a query and a key fit? Five ways to compare them, larger meaning better."""
 
 import math
 

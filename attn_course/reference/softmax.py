@@ -14,7 +14,7 @@ def ieee():
 def softmax(
     x: Float[np.ndarray, "*shape"], axis: int = -1, temperature: float = 1.0
 ) -> Float[np.ndarray, "*shape"]:
-    """Turn scores into positive weights that sum to 1 along `axis`.
+    """Turn scores into weights, none negative, that sum to 1 along `axis`.
 
     The formula is ``exp(x_i / t) / sum_j exp(x_j / t)`` with temperature ``t``. The largest
     score is subtracted first, which changes nothing but lets no exponential overflow. Scores of

@@ -1,8 +1,9 @@
 """What the book's build needs besides Sphinx.
 
 Formulas are rendered by the node that pip installed. Launch buttons appear only where the book
-knows its repository. And the theme's script of two thousand icons, 1.5 MB, is replaced by a
-style sheet of the dozen that the pages use, taken from the script itself.
+knows its repository. The theme's script of two thousand icons, 1.5 MB, is replaced by a style
+sheet of the dozen that the pages use, taken from the script itself. And what is folded keeps the
+name that it shows.
 """
 
 import hashlib
@@ -55,7 +56,7 @@ def _icon_css(script: str, names) -> str:
     return "\n".join(rules) + "\n"
 
 
-def _replace_icon_script(app, exception):
+def _finish_pages(app, exception):
     if exception is not None or app.builder.format != "html":
         return
     out = Path(app.outdir)
@@ -66,6 +67,8 @@ def _replace_icon_script(app, exception):
     for path, page in pages.items():
         page = re.sub(r"<script[^>]*scripts/fontawesome\.js[^>]*></script>", "", page)
         page = re.sub(r"<link[^>]*scripts/fontawesome\.js[^>]*>", "", page)
+        # This label of theirs would hide from a screen reader what a fold says it holds.
+        page = page.replace(' aria-label="Toggle hidden content"', "")
         path.write_text(page)
     (out / "_static" / "scripts" / "fontawesome.js").unlink(missing_ok=True)
     for sourcemap in (out / "_static").rglob("*.map"):
@@ -157,5 +160,5 @@ def setup(app):
         sys.meta_path.append(_StandInForTorch())
     app.add_css_file("icons.css")
     app.connect("config-inited", _fit_theme)
-    app.connect("build-finished", _replace_icon_script)
+    app.connect("build-finished", _finish_pages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -106,6 +106,41 @@ def test_folded_answer_opens_by_keyboard(visit):
     assert fold.evaluate("(d) => d.open") != before
 
 
+def test_folds_are_named_by_what_they_show(visit):
+    page = visit("book/concepts/softmax.html")
+    for summary in page.locator("details > summary").all():
+        assert summary.get_attribute("aria-label") is None
+        assert summary.inner_text().strip()
+
+
+def test_contents_close_and_give_the_focus_back(visit):
+    page = visit("book/concepts/softmax.html", **PHONE)
+    for name in ("primary", "secondary"):
+        toggle = page.locator(f"button.{name}-toggle:visible").first
+        dialog = page.locator(f"#pst-{name}-sidebar-modal")
+        toggle.click()
+        assert dialog.is_visible()
+        page.keyboard.press("Escape")
+        dialog.wait_for(state="hidden")
+        page.wait_for_function(f"document.activeElement.matches('.{name}-toggle')")
+    toggle.click()
+    dialog.locator('a[href^="#"]').last.click()
+    dialog.wait_for(state="hidden")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_paper_is_light(visit, scheme):
+    page = visit("book/algorithm/masks.html", scheme=scheme)
+    page.emulate_media(media="print")
+    picture = page.locator("figure.picture").first
+    assert picture.locator(".picture-light").is_visible()
+    assert not picture.locator(".picture-dark").is_visible()
+    color = "(element) => getComputedStyle(element).color"
+    for element in ("article p", "article h1", ".highlight pre"):
+        channels = page.locator(element).first.evaluate(color)
+        assert max(int(number) for number in re.findall(r"\d+", channels)[:3]) < 128, element
+
+
 class Links(HTMLParser):
     """Collects the targets of links and the ids that links can point to."""
 
