@@ -1,5 +1,6 @@
 # Every command of the course. The environment is made where it is first needed, in .venv.
 PYTHON ?= python3
+PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
 # Two BLAS threads on a busy machine are far slower than one.
@@ -17,8 +18,8 @@ help:  ## Say what each command does.
 book: $(VENV)/book.stamp  ## Build the book: _build/html/index.html.
 	$(BIN)/jupyter-book build . -W -n --keep-going --quiet
 
-serve: book  ## Build the book and serve it at http://localhost:8000.
-	$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html
+serve: book  ## Build the book and serve it at http://localhost:8000 (or PORT=...).
+	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 
 test: $(VENV)/test.stamp  ## Run every test, and every notebook against its stored outputs.
 	$(BIN)/python -m pytest -n 2
@@ -57,7 +58,7 @@ clean:  ## Remove the environment and everything that was built.
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/book.stamp: $(BIN)/python pyproject.toml constraints.txt
 	$(PIP) -e ".[book]"

@@ -53,7 +53,15 @@ def normalized(notebook) -> nbformat.NotebookNode:
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     count = 0
     for cell in notebook.cells:
-        cell.metadata = {key: cell.metadata[key] for key in ("tags",) if cell.metadata.get(key)}
+        tags = cell.metadata.get("tags", [])
+        cell.metadata = {"tags": tags} if tags else {}
+        # JupyterLab folds by these what the book folds by the tags.
+        folded = {
+            "source_hidden": not {"hide-input", "hide-cell"}.isdisjoint(tags),
+            "outputs_hidden": not {"hide-output", "hide-cell"}.isdisjoint(tags),
+        }
+        if any(folded.values()):
+            cell.metadata["jupyter"] = {name: True for name, hidden in folded.items() if hidden}
         if cell.cell_type != "code":
             cell.pop("attachments", None)
             continue

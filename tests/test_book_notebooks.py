@@ -44,7 +44,10 @@ def test_notebook_has_run_without_error(path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
 def test_notebook_is_stored_in_normal_form(path):
-    assert path.read_text() == text(normalized(read(path))), "run `make notebooks`"
+    assert path.read_text() == text(normalized(read(path))), (
+        "JupyterLab saved this notebook in its own form: `make notebooks` runs it and stores it in "
+        "the book's, `git restore book` takes your changes back"
+    )
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
