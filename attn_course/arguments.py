@@ -1,12 +1,21 @@
 """Checks of arguments, shared by `reference` and `fast`.
 
 Every public function calls these before any work. A message names the argument, says what
-was given and what was expected. Nothing here depends on NumPy or torch: an array is whatever
-has `dtype`, `shape` and `ndim`.
+was given and what was expected. An array is NumPy's or torch's, as `kind` says.
 """
 
 import math
+import numbers
 import operator
+
+import numpy as np
+
+FLOATING = ("float16", "bfloat16", "float32", "float64")
+INTEGERS = {  # torch's other unsigned integers cannot be compared
+    "numpy": ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    "torch": ("int8", "int16", "int32", "int64", "uint8"),
+}
+DENSE = "torch.strided"
 
 
 def described(value):
@@ -17,42 +26,54 @@ def described(value):
     return f"{value!r}" if isinstance(value, (bool, int, float)) else f"{article} {name}"
 
 
-def is_floating(dtype):
-    """Return whether `dtype`, NumPy's or torch's, is a real floating dtype."""
+def dtype_name(dtype) -> str:
+    """Return the name of `dtype`, NumPy's or torch's, without the library's."""
+    return getattr(dtype, "name", str(dtype)).removeprefix("torch.")
+
+
+def limits(dtype):
+    """Return the `finfo` of `dtype`, NumPy's or torch's."""
     if hasattr(dtype, "is_floating_point"):
-        return dtype.is_floating_point
-    return dtype.kind == "f"
+        import torch  # it is loaded already, where there is one of its dtypes
+
+        return torch.finfo(dtype)
+    return np.finfo(dtype)
 
 
-def is_boolean(dtype):
-    """Return whether `dtype`, NumPy's or torch's, is the boolean dtype."""
-    return str(dtype) in ("bool", "torch.bool")
-
-
-def is_integer(dtype):
-    """Return whether `dtype`, NumPy's or torch's, is an integer dtype."""
-    if hasattr(dtype, "is_floating_point"):
-        return not (dtype.is_floating_point or dtype.is_complex or is_boolean(dtype))
-    return dtype.kind in "iu"
-
-
-def check_arrays(kind, **arrays):
-    """Raise TypeError unless all `arrays` are of the class `kind`, floating, and of one dtype.
-
-    torch tensors must also share a device.
-    """
-    first_name, first = next(iter(arrays.items()))
+def check_kind(kind, **arrays):
+    """Raise TypeError unless all `arrays` are plain arrays of the class `kind`."""
     for name, array in arrays.items():
         if not isinstance(array, kind):
             raise TypeError(
                 f"{name} is {described(array)}, expected a {kind.__module__}.{kind.__name__}"
             )
-        if not is_floating(array.dtype):
-            raise TypeError(f"{name} has dtype {array.dtype}, expected a floating dtype")
+        # NumPy's masked arrays and matrices redefine what indexing and products mean.
+        if isinstance(array, (np.ma.MaskedArray, np.matrix)):
+            raise TypeError(f"{name} is {described(array)}, expected a plain numpy.ndarray")
+        if str(getattr(array, "layout", DENSE)) != DENSE:
+            raise TypeError(f"{name} is sparse ({array.layout}), expected a dense tensor")
+
+
+def check_arrays(kind, **arrays):
+    """Raise unless all `arrays` are of the class `kind`, floating, of one dtype, on one device."""
+    check_kind(kind, **arrays)
+    first_name, first = next(iter(arrays.items()))
+    for name, array in arrays.items():
+        if dtype_name(array.dtype) not in FLOATING:
+            raise TypeError(
+                f"{name} has dtype {array.dtype}, expected a floating dtype of 16, 32 or 64 bits"
+            )
         if array.dtype != first.dtype:
             raise TypeError(
                 f"{name} has dtype {array.dtype}, expected {first.dtype}, the dtype of {first_name}"
             )
+    check_devices(**arrays)
+
+
+def check_devices(**arrays):
+    """Raise ValueError unless all `arrays` are on the device of the first."""
+    first_name, first = next(iter(arrays.items()))
+    for name, array in arrays.items():
         if array.device != first.device:
             raise ValueError(
                 f"{name} is on {array.device}, expected {first.device}, the device of {first_name}"
@@ -60,35 +81,33 @@ def check_arrays(kind, **arrays):
 
 
 def check_integers(kind, **arrays):
-    """Raise TypeError unless all `arrays` are of the class `kind` and of an integer dtype."""
+    """Raise unless all `arrays` are of the class `kind`, of integers, on one device."""
+    check_kind(kind, **arrays)
     for name, array in arrays.items():
-        if not isinstance(array, kind):
-            raise TypeError(
-                f"{name} is {described(array)}, expected a {kind.__module__}.{kind.__name__}"
-            )
-        if not is_integer(array.dtype):
+        if dtype_name(array.dtype) not in INTEGERS[kind.__module__]:
             raise TypeError(f"{name} has dtype {array.dtype}, expected an integer dtype")
+    check_devices(**arrays)
 
 
-def check_rank(minimum, dimensions, **arrays):
-    """Raise ValueError unless all `arrays` have at least `minimum` axes.
+def check_rank(minimum, dimensions, *, maximum=math.inf, **arrays):
+    """Raise ValueError unless all `arrays` have from `minimum` to `maximum` axes.
 
     `dimensions` is what the message says was expected, such as `(..., length, width)`.
     """
     for name, array in arrays.items():
-        if array.ndim < minimum:
+        if not minimum <= array.ndim <= maximum:
             raise ValueError(f"{name} has shape {tuple(array.shape)}, expected {dimensions}")
 
 
-def check_axis(x, axis):
-    """Raise unless `axis` is an integer that names an axis of `x`."""
+def check_axis(axis, **arrays):
+    """Raise unless `axis` is an integer that names an axis of the one array given."""
+    ((name, array),) = arrays.items()
     axis = check_size("axis", axis, minimum=None)
-    if not -x.ndim <= axis < x.ndim:
+    check_rank(1, f"at least one axis; axis is {axis}", **arrays)
+    if not -array.ndim <= axis < array.ndim:
         raise ValueError(
-            f"axis is {axis}, x has shape {tuple(x.shape)}: "
-            f"expected an axis from {-x.ndim} to {x.ndim - 1}"
-            if x.ndim
-            else f"x has shape (), expected at least one axis; axis is {axis}"
+            f"axis is {axis}, {name} has shape {tuple(array.shape)}: "
+            f"expected an axis from {-array.ndim} to {array.ndim - 1}"
         )
 
 
@@ -105,32 +124,26 @@ def check_size(name, value, minimum=0):
     return size
 
 
-def check_number(name, value, *, positive=False):
+def check_number(name, value, *, positive=False, dtype=None):
     """Return `value` as a float, or raise unless it is one finite real number.
 
-    With `positive`, zero and negative numbers raise too.
+    With `positive`, zero and negative numbers raise too; with `dtype`, so do numbers too large
+    for it, and positive ones that it rounds to zero.
     """
     expected = "a positive finite number" if positive else "a finite number"
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise TypeError(f"{name} is {described(value)}, expected {expected}")
     try:
-        if isinstance(value, (bool, str, bytes)) or getattr(value, "ndim", 0):
-            raise TypeError
         number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} is {described(value)}, expected {expected}") from None
+    except OverflowError:
+        number = math.inf
     if not math.isfinite(number) or (positive and number <= 0):
         raise ValueError(f"{name} is {number}, expected {expected}")
-    return number
-
-
-def check_temperature(temperature, dtype, limits):
-    """Return `temperature` as a float, or raise unless it is positive and `dtype` can hold it.
-
-    `limits` is the `finfo` of `dtype`.
-    """
-    number = check_number("temperature", temperature, positive=True)
-    smallest = float(limits.smallest_normal) * float(limits.eps)
-    if not smallest / 2 < number <= float(limits.max):
-        raise ValueError(f"temperature is {number}, expected a number that {dtype} can hold")
+    if dtype is not None:
+        bounds = limits(dtype)
+        smallest = float(bounds.smallest_normal) * float(bounds.eps)
+        if abs(number) > float(bounds.max) or (positive and number <= smallest / 2):
+            raise ValueError(f"{name} is {number}, expected a number that {dtype} can hold")
     return number
 
 
@@ -175,8 +188,11 @@ def check_batch(**arrays):
             )
 
 
-def check_mask(kind, mask, shape):
-    """Raise unless `mask` is a bool or a boolean array that broadcasts to `shape`."""
+def check_mask(kind, mask, shape, **like):
+    """Raise unless `mask` is a bool or a boolean array that broadcasts to `shape`.
+
+    `like` is the array, under its name, on whose device the mask must be.
+    """
     if isinstance(mask, bool):
         return
     if not isinstance(mask, kind):
@@ -184,21 +200,32 @@ def check_mask(kind, mask, shape):
             f"mask is {described(mask)}, expected a bool or a boolean "
             f"{kind.__module__}.{kind.__name__}, True where a query may look"
         )
-    if not is_boolean(mask.dtype):
+    check_kind(kind, mask=mask)
+    if dtype_name(mask.dtype) != "bool":
         raise TypeError(
             f"mask has dtype {mask.dtype}, expected a boolean dtype, True where a query may look"
         )
     check_broadcast("mask", mask, shape)
+    check_devices(**like, mask=mask)
 
 
-def check_bias(kind, bias, shape):
-    """Raise unless `bias` is a finite number or a floating array that broadcasts to `shape`."""
-    if isinstance(bias, kind) and bias.ndim:
-        if not is_floating(bias.dtype):
-            raise TypeError(f"bias has dtype {bias.dtype}, expected a floating dtype")
+def check_bias(kind, bias, shape, **like):
+    """Raise unless `bias` is a finite number or a floating array that broadcasts to `shape`.
+
+    `like` is the array, under its name, on whose device the bias must be, and whose dtype must
+    hold the number.
+    """
+    if isinstance(bias, kind):
+        check_kind(kind, bias=bias)
+        if dtype_name(bias.dtype) not in FLOATING:
+            raise TypeError(
+                f"bias has dtype {bias.dtype}, expected a floating dtype of 16, 32 or 64 bits"
+            )
         check_broadcast("bias", bias, shape)
+        check_devices(**like, bias=bias)
     else:
-        check_number("bias", bias)
+        (array,) = like.values()
+        check_number("bias", bias, dtype=array.dtype)
 
 
 def check_broadcast(name, array, shape):
@@ -212,19 +239,20 @@ def check_broadcast(name, array, shape):
 
 
 def check_attention(kind, q, k, mask, bias, scale, softcap):
-    """Raise unless the arguments of `attention_weights` fit together."""
+    """Return `scale` and `softcap`, numbers or None, or raise unless all arguments fit together."""
     check_queries_and_keys(kind, q, k)
     shape = (*q.shape[:-1], k.shape[-2])
-    check_mask(kind, mask, shape)
-    check_bias(kind, bias, shape)
-    if scale is not None:
-        check_number("scale", scale)
+    check_mask(kind, mask, shape, q=q)
+    check_bias(kind, bias, shape, q=q)
     if softcap is not None:
-        check_number("softcap", softcap, positive=True)
+        softcap = check_number("softcap", softcap, positive=True, dtype=q.dtype)
+    if scale is not None:
+        scale = check_number("scale", scale, dtype=q.dtype)
+    return scale, softcap
 
 
 def check_pooling(kind, x, query, mask, scale):
-    """Raise unless the arguments of `attention_pooling` fit together."""
+    """Return `scale` as a float, or raise unless the arguments of `attention_pooling` fit."""
     check_arrays(kind, x=x, query=query)
     check_rank(2, "(..., length, width)", x=x)
     if tuple(query.shape) != tuple(x.shape[-1:]):
@@ -232,8 +260,8 @@ def check_pooling(kind, x, query, mask, scale):
             f"query has shape {tuple(query.shape)}, expected {tuple(x.shape[-1:])}: "
             f"x has shape {tuple(x.shape)}, rows of width {x.shape[-1]}"
         )
-    check_mask(kind, mask, tuple(x.shape[:-1]))
-    check_number("scale", scale)
+    check_mask(kind, mask, tuple(x.shape[:-1]), x=x)
+    return check_number("scale", scale, dtype=x.dtype)
 
 
 def check_bilinear(kind, q, k, w):
@@ -264,7 +292,7 @@ def check_additive(kind, q, k, w_q, w_k, v):
 
 
 def check_lengths(kind, lengths, keys):
-    """Raise unless every one of `lengths` is between 0 and `keys`."""
+    """Return `keys` as an int, or raise unless every one of `lengths` is between 0 and `keys`."""
     check_integers(kind, lengths=lengths)
     check_rank(1, "(batch,)", lengths=lengths)
     keys = check_size("keys", keys)
@@ -272,13 +300,17 @@ def check_lengths(kind, lengths, keys):
         raise ValueError(
             f"lengths goes from {lengths.min()} to {lengths.max()}, expected from 0 to {keys}"
         )
+    return keys
 
 
-def check_documents(kind, query_documents, key_documents):
-    """Raise unless both arguments number documents and their batches agree."""
+def check_documents(kind, query_documents, key_documents, *, maximum=math.inf):
+    """Raise unless both arguments number documents and their batches agree.
+
+    `maximum` is the number of axes that they may have.
+    """
     documents = {"query_documents": query_documents, "key_documents": key_documents}
     check_integers(kind, **documents)
-    check_rank(2, "(batch, length)", **documents)
+    check_rank(2, "(batch, length)", maximum=maximum, **documents)
     if key_documents.shape[:-1] != query_documents.shape[:-1]:
         raise ValueError(
             f"key_documents has shape {tuple(key_documents.shape)}, expected the leading axes "

@@ -23,6 +23,8 @@ def record(*, digits: int = 6, **values) -> None:
         ValueError: a value has no number, or one that is not finite.
     """
     for name, value in values.items():
+        if hasattr(value, "detach"):  # a tensor, perhaps of a dtype that NumPy lacks
+            value = value.detach().tolist()
         numbers = np.asarray(value)
         if numbers.dtype.kind not in "iuf":
             raise TypeError(f"{name} is {value!r}, expected numbers")
@@ -63,8 +65,10 @@ def source(function) -> Source:
         return scaled_dot_scores(q, k, scale=1.0)
 
     Raises:
-        TypeError: `function` has no Python source.
+        TypeError: `function` is no Python function with a name.
     """
+    if not inspect.isfunction(function) or function.__name__ == "<lambda>":
+        raise TypeError(f"function is {function!r}, expected a function with a name and a source")
     code = textwrap.dedent(inspect.getsource(inspect.unwrap(function)))
     body = ast.parse(code).body[0].body
     lines = code.splitlines()

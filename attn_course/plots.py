@@ -182,11 +182,14 @@ def heatmap(
     after the point in each square (None: no numbers), `label` what the shades measure.
 
     Raises:
-        ValueError: `weights` is no matrix, the labels do not fit, or `alt` or `caption` is empty.
+        ValueError: `weights` is no matrix, the labels do not fit, `top` is not positive, or `alt`
+            or `caption` is empty.
     """
     weights = np.asarray(weights)
     if weights.ndim != 2:
         raise ValueError(f"weights has shape {weights.shape}, expected (queries, keys)")
+    if top is not None and not top > 0:
+        raise ValueError(f"top is {top}, expected a positive number or None")
     rows = _labels(queries, weights.shape[0], "query")
     columns = _labels(keys, weights.shape[1], "key")
     width = min(max(2.4 + 0.42 * weights.shape[1], 3.4), 5.6)
@@ -215,9 +218,11 @@ def panels(
     """Draw several matrices side by side under their names: masks, say, or the weights of heads.
 
     Raises:
-        ValueError: an entry is no matrix, or `alt` or `caption` is empty.
+        ValueError: there is no matrix, an entry is none, or `alt` or `caption` is empty.
     """
     matrices = {name: np.asarray(matrix) for name, matrix in matrices.items()}
+    if not matrices:
+        raise ValueError("matrices is empty, expected at least one")
     for name, matrix in matrices.items():
         if matrix.ndim != 2:
             raise ValueError(f"{name} has shape {matrix.shape}, expected (queries, keys)")
@@ -354,10 +359,12 @@ def plane(
     is as thick as its weight is large.
 
     Raises:
-        ValueError: a vector has not two entries, `query` names none, or `alt` or `caption` is
-            empty.
+        ValueError: there is no vector, one has not two entries, `query` names none, or `alt` or
+            `caption` is empty.
     """
     vectors = {name: np.asarray(vector, dtype=float) for name, vector in vectors.items()}
+    if not vectors:
+        raise ValueError("vectors is empty, expected at least one")
     for name, vector in vectors.items():
         if vector.shape != (2,):
             raise ValueError(f"{name} has shape {vector.shape}, expected (2,)")

@@ -14,11 +14,12 @@ from mdit_py_plugins.myst_role import myst_role_plugin
 ROOT = Path(__file__).resolve().parent.parent
 
 CITED = "\u0001"  # stands where a citation stood
-PLAIN_FENCES = re.compile(r"\{(note|tip|warning|important|seealso|admonition|dropdown)\}")
+PROSE = re.compile(r"\{(?:note|tip|warning|important|seealso|admonition|dropdown)\}(.*)")
+OTHER = re.compile(r"(?!\{)|\{(?:eval-rst|bibliography)\}")  # code, and what holds no prose
 
 NUMBER = re.compile(
     r"(?<![\w.])[-\u2212]?(?:"
-    r"\d[\d,]*\.\d+(?:e[-+]?\d+)?(?:\s?(?:%|percent\b))?"  # a decimal number
+    r"(?:\d[\d,]*)?\.\d+(?:e[-+]?\d+)?(?:\s?(?:%|percent\b))?"  # a decimal number
     r"|\d[\d,]*(?:e[-+]?\d+)"  # an integer with an exponent
     r"|\d[\d,]*\s?(?:%|percent\b)"  # a percentage
     r")"
@@ -46,10 +47,29 @@ def parser() -> MarkdownIt:
 def tokens(markdown: str):
     """Yield the block tokens of `markdown`, and of the prose inside admonitions and folds."""
     for token in parser().parse(markdown):
-        if token.type in ("fence", "colon_fence") and PLAIN_FENCES.match(token.info.strip()):
+        prose = PROSE.match(token.info.strip()) if "fence" in token.type else None
+        if prose:
+            yield from parser().parse(prose[1])  # its title
             yield from tokens(token.content)
         else:
             yield token
+
+
+def foreign(markdown: str) -> list[str]:
+    """Return what `markdown` holds that the tests cannot read: HTML, images, directives."""
+    found = []
+    for token in tokens(markdown):
+        if "fence" in token.type and not OTHER.match(token.info.strip()):
+            found.append(token.info)
+        for part in [token, *(token.children or [])]:
+            if part.type in ("html_block", "html_inline", "image"):
+                found.append(part.content)
+    return found
+
+
+def titles(markdown: str) -> int:
+    """Return how many headings of the first level `markdown` has."""
+    return sum(token.type == "heading_open" and token.tag == "h1" for token in tokens(markdown))
 
 
 def sentences(markdown: str) -> list[Sentence]:
@@ -81,8 +101,6 @@ def _prose(children) -> str:
             parts.append(child.content)
         elif child.type in ("softbreak", "hardbreak"):
             parts.append(" ")
-        elif child.type == "image":
-            parts.append(child.content)
         elif child.type == "myst_role" and child.meta["name"].startswith("cite"):
             parts.append(CITED)
         elif child.type in ("code_inline", "math_inline", "math_inline_double", "myst_role"):

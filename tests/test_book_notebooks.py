@@ -1,6 +1,8 @@
 """The notebooks of the book: listed, run, clean, and stored in one normal form."""
 
+import ast
 import re
+import sys
 
 import pytest
 import yaml
@@ -64,7 +66,26 @@ def test_outputs_hold_nothing_of_one_machine(path):
         assert not re.search(r"0x[0-9a-f]{6,}|site-packages|/home/|/tmp/", shown), shown
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
-def test_drawing_is_left_to_the_package(path):
+def python(path):
+    """Yield the syntax of every code cell of the notebook at `path`."""
     for cell in read(path).cells:
-        assert "matplotlib" not in cell.source or cell.cell_type == "markdown"
+        if cell.cell_type == "code":
+            yield from ast.walk(ast.parse(cell.source))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
+def test_imports_are_few(path):
+    """A chapter holds no drawing and no library that the environment does not promise."""
+    allowed = {"attn_course", "numpy", "torch", *sys.stdlib_module_names}
+    for node in python(path):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module] if isinstance(node, ast.ImportFrom) else []
+        assert {name.partition(".")[0] for name in names} <= allowed
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
+def test_assertions_can_fail(path):
+    for node in python(path):
+        if isinstance(node, ast.Assert):
+            used = [part for part in ast.walk(node.test) if isinstance(part, ast.Name)]
+            assert used, f"asserts nothing: {ast.unparse(node)}"

@@ -120,6 +120,52 @@ def test_order_is_scale_softcap_bias_mask(rng):
     assert_equal64(actual, expected)
 
 
+@pytest.mark.parametrize("library", [reference, fast])
+def test_softcap_and_scale_go_together(library):
+    q, k, v = in_library(library, *drawn(9, 3, 5))
+    weights = np.asarray(library.attention_weights(q, k, scale=0.2, softcap=1.0))
+    scores = np.tanh(0.2 * np.asarray(q) @ np.asarray(k).T)
+    exponentials = np.exp(scores)
+    assert_equal64(weights, exponentials / exponentials.sum(axis=-1, keepdims=True))
+    assert_equal64(library.attention(q, k, v, scale=0.2, softcap=1.0), weights @ np.asarray(v))
+
+
+@pytest.mark.parametrize("library", [reference, fast])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_numbers_of_numpy_change_no_dtype(library, dtype):
+    q, k, v = in_library(library, *(array.astype(dtype) for array in drawn(10, 3, 5)))
+    two = np.float64(2)
+    out = library.attention(q, k, v, bias=two, scale=two, softcap=two)
+    assert out.dtype == q.dtype
+    assert library.attention_pooling(q, q[0], scale=two).dtype == q.dtype
+
+
+@pytest.mark.parametrize("library", [reference, fast])
+def test_a_bias_is_converted_to_the_dtype_of_the_queries(library):
+    q = np.ones((1, 2), np.float16)
+    bias = np.full((1, 1), -1e5, np.float32)  # -inf in float16
+    q, bias = in_library(library, q, bias)
+    np.testing.assert_array_equal(library.attention_weights(q, q, bias=bias), 0)
+    np.testing.assert_array_equal(library.attention(q, q, q, bias=bias), 0)
+    np.testing.assert_array_equal(library.attention(q, q, q, bias=bias, softcap=2.0), 0)
+
+
+@pytest.mark.parametrize("library", [reference, fast])
+def test_a_masked_key_of_nan_has_weight_0(library):
+    q, k, _ = drawn(11, 2, 3)
+    k[0] = np.nan
+    q, k, mask = in_library(library, q, k, np.array([[False, True, True]]))
+    weights = np.asarray(library.attention_weights(q, k, mask))
+    np.testing.assert_array_equal(weights[:, 0], 0)
+    assert_equal64(weights.sum(axis=-1), [1, 1])
+
+
+def test_values_of_inf_propagate_without_a_warning():
+    column = np.ones((2, 1))
+    out = reference.attention(column, column, np.array([[np.inf], [1.0]]), np.array([False, True]))
+    assert np.isnan(out).all()
+
+
 def test_batches_are_independent():
     q, k, v = drawn(2, 3, 5, batch=(2, 4))
     mask = np.random.default_rng(3).random((2, 1, 3, 5)) < 0.6
@@ -237,6 +283,8 @@ BAD = [
     ((Q, K, V), dict(scale=True), TypeError, "scale is True"),
     ((Q, K, V), dict(softcap=0.0), ValueError, "softcap is 0.0, expected a positive"),
     ((Q, K, V), dict(softcap=-3.0), ValueError, "softcap is -3.0"),
+    ((Q, K, V), dict(scale=b"1"), TypeError, "scale is a bytes"),
+    ((zeros(1, 4), K, V, np.ones((3, 5), bool)), {}, ValueError, r"mask has shape \(3, 5\)"),
 ]
 
 

@@ -111,6 +111,15 @@ def test_masks_combine(device):
     assert causal.device.type == torch.device(device).type
 
 
+def test_masks_are_made_on_the_device_that_is_named():
+    for make, sizes in (
+        (fast.causal_mask, (2, 3)),
+        (fast.window_mask, (2, 3, 1)),
+        (fast.prefix_mask, (2, 3, 1)),
+    ):
+        assert make(*sizes, device="meta").device.type == "meta"
+
+
 BAD = [
     ("causal_mask", (-1, 3), ValueError, "queries is -1, expected at least 0"),
     ("causal_mask", (3, -1), ValueError, "keys is -1"),
@@ -130,7 +139,11 @@ BAD = [
     ("padding_mask", (np.array([-1]), 3), ValueError, "lengths goes from -1"),
     ("padding_mask", (np.array(1), 3), ValueError, r"lengths has shape \(\)"),
     ("padding_mask", (np.array([1]), -3), ValueError, "keys is -3"),
+    ("padding_mask", (np.zeros(2, complex), 3), TypeError, "lengths has dtype"),
     ("padding_mod", (np.array([1.0]),), TypeError, "lengths has dtype"),
+    ("padding_mod", (np.array(2),), ValueError, r"lengths has shape \(\)"),
+    ("padding_mod", (np.array([[2]]),), ValueError, r"lengths has shape \(1, 1\)"),
+    ("document_mod", (np.zeros((1, 1, 3), int),) * 2, ValueError, "query_documents has shape"),
     ("document_mask", (np.zeros(3, int), np.zeros(3, int)), ValueError, "query_documents has"),
     ("document_mask", (np.zeros((1, 3)), np.zeros((1, 3), int)), TypeError, "query_documents has"),
     ("document_mask", (np.zeros((1, 3), int), np.zeros((2, 3), int)), ValueError, "key_documents"),

@@ -21,6 +21,7 @@ from attn_course.reference import attention, softmax
         (1234567.0, 3, "1230000"),
         (np.float32(0.5), 6, "0.5"),
         (torch.tensor(2.5), 6, "2.5"),
+        (torch.tensor([0.5, 2.0], dtype=torch.bfloat16, requires_grad=True), 6, "0.5, 2"),
         ([1, 2.25], 6, "1, 2.25"),
         (np.array([[6.96631096, 7.0]]), 4, "6.966, 7"),
     ],
@@ -54,5 +55,6 @@ def test_source_is_the_code_that_runs():
 
 
 def test_source_refuses_what_has_none():
-    with pytest.raises(TypeError):
-        source(len)
+    for function in (len, lambda x: x, 3):
+        with pytest.raises(TypeError, match="function is"):
+            source(function)

@@ -114,6 +114,27 @@ def test_values(case, dtype, device):
         assert_as_exact_as_plain(ours, plain, exact)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_is_rounded_once(dtype, device):
+    generator = torch.Generator().manual_seed(0)
+    q, k = (3 * torch.randn(40, 8, generator=generator) for _ in range(2))
+    x = 9 * torch.randn(40, 30, generator=generator)
+    rows = 8 * torch.eye(30).expand(40, 30, 30)
+    for name, given, options in (
+        ("softmax", (x,), {"temperature": 3.0}),
+        ("entropy", (fast.softmax(x),), {}),
+        ("attention_weights", (q, k), {}),
+        ("attention_weights", (q, k), {"softcap": 3.0}),
+        ("kernel_weights", (q, k), {}),
+        ("attention_pooling", (rows, x[0]), {"scale": 0.7}),
+    ):
+        halves = [tensor.to(device, dtype) for tensor in given]
+        once = getattr(fast, name)(*(half.double() for half in halves), **options).to(dtype)
+        ours = getattr(fast, name)(*halves, **options)
+        limits = torch.finfo(dtype)
+        torch.testing.assert_close(ours, once, rtol=1.01 * limits.eps, atol=limits.tiny)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_gradients_match_finite_differences(case, device):
     name, given, options = CASES[case]

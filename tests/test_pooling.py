@@ -92,6 +92,8 @@ BAD = [
     ("attention_pooling", (X, [1.0]), TypeError, "query is a list"),
     ("attention_pooling", (X, HALVES, np.ones(2, bool)), ValueError, r"mask has shape \(2,\)"),
     ("attention_pooling", (X, HALVES, np.ones(3)), TypeError, "mask has dtype"),
+    ("attention_pooling", (X, HALVES[:1]), ValueError, "query has shape"),
+    ("kernel_weights", (X, X, np.nan), ValueError, "bandwidth is nan"),
     ("kernel_weights", (X, X, 0.0), ValueError, "bandwidth is 0.0, expected a positive"),
     ("kernel_weights", (X, X[:, :2]), ValueError, "keys have width 2, queries have width 3"),
     ("kernel_regression", (X, X, X[:2]), ValueError, "2 values for 3 keys"),
@@ -108,6 +110,11 @@ def test_bad_arguments(library, name, arguments, error, message):
         arguments = [torch.from_numpy(a) if isinstance(a, np.ndarray) else a for a in arguments]
     with pytest.raises(error, match=message):
         getattr(library, name)(*arguments)
+
+
+def test_module_starts_with_scores_of_variance_one():
+    torch.manual_seed(0)
+    assert abs(fast.AttentionPooling(10_000).query.std() * 100 - 1) < 0.05
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -48,6 +48,20 @@ def test_laws(seed, i, j, factor):
 
 
 @pytest.mark.parametrize("library", [reference, fast])
+def test_the_query_is_scaled_before_the_product(library):
+    x = np.full((1, 64), 40, np.float16)  # the plain product, 102400, is above 65504
+    x = x if library is reference else torch.from_numpy(x)
+    assert float(library.scaled_dot_scores(x, x)[0, 0]) == 12800
+
+
+@pytest.mark.parametrize("library", [reference, fast])
+def test_cosine_of_wide_rows_in_half_precision(library):
+    x = np.ones((1, 70000), np.float16)
+    x = x if library is reference else torch.from_numpy(x)
+    np.testing.assert_allclose(library.cosine_scores(x, x), [[1]], rtol=0.02)
+
+
+@pytest.mark.parametrize("library", [reference, fast])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_cosine_of_extremes(library, dtype):
     x = np.array([[6e4, 6e4], [6e-6, 6e-6], [0.0, 0.0]], dtype)
@@ -74,6 +88,7 @@ BAD = [
     ("cosine_scores", (QK[0], zeros(3)), ValueError, r"k has shape \(3,\)"),
     ("bilinear_scores", (*QK, zeros(5, 3)), ValueError, r"w has shape \(5, 3\), expected \(3, 5\)"),
     ("bilinear_scores", (*QK, None), TypeError, "w is a NoneType"),
+    ("bilinear_scores", (QK[0], zeros(4, 0), zeros(3, 0)), ValueError, "k has shape .* width 0"),
     ("additive_scores", (*QK, zeros(3, 7), zeros(5, 7), zeros(6)), ValueError, r"w_q .* \(3, 6\)"),
     ("additive_scores", (*QK, zeros(3, 6), zeros(3, 6), zeros(6)), ValueError, r"w_k .* \(5, 6\)"),
     ("additive_scores", (*QK, zeros(3, 6), zeros(5, 6), zeros(6, 1)), ValueError, "v has shape"),

@@ -117,7 +117,49 @@ def test_entropy_grows_with_temperature(rng):
     assert values[-1] < np.log(9)
 
 
+@pytest.mark.parametrize("library", [reference, fast])
+def test_long_sums_in_half_precision(library):
+    for shape, axis in (((5000, 2), 0), ((2, 70000), 1)):
+        x = np.zeros(shape, np.float16)
+        x = x if library is reference else torch.from_numpy(x)
+        weights = library.softmax(x, axis=axis)
+        totals = np.asarray(weights, dtype=np.float64).sum(axis=axis)
+        np.testing.assert_allclose(totals, 1, rtol=0.01)
+        spread = np.asarray(library.entropy(weights, axis=axis), dtype=np.float64)
+        np.testing.assert_allclose(spread, np.log(shape[axis]), rtol=0.01)
+
+
+def test_the_largest_score_is_subtracted_in_torch_too():
+    assert fast.softmax(torch.tensor([3e38, 0.0]), temperature=1e-3).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("library", [reference, fast])
+def test_entropy_goes_along_its_axis_and_is_never_minus_zero(library):
+    weights = np.array([[1.0, 0.5], [0.0, 0.5]])
+    weights = weights if library is reference else torch.from_numpy(weights)
+    spread = np.asarray(library.entropy(weights, axis=0))
+    np.testing.assert_allclose(spread, [0, np.log(2)])
+    assert not np.signbit(spread[0])
+
+
+def test_entropy_of_a_certain_choice_has_a_finite_gradient(device):
+    weights = torch.tensor([1.0, 0.0], requires_grad=True, device=device)
+    fast.entropy(weights).backward()
+    assert weights.grad.tolist() == [-1, 0]
+
+
+def test_underflow_is_no_error_even_where_numpy_is_told_to_raise():
+    with np.errstate(all="raise"):
+        assert reference.softmax(np.array([0.0, -800.0])).tolist() == [1, 0]
+
+
 BAD = [
+    (dict(x=np.ma.array([1.0, 2.0])), TypeError, "x is a numpy.ma.MaskedArray, expected a plain"),
+    (dict(x=np.zeros(2, np.longdouble)), TypeError, "x has dtype"),
+    (dict(x=np.zeros(2), temperature=10**400), ValueError, "temperature is inf"),
+    (dict(x=np.zeros(2, np.float32), temperature=1e39), ValueError, "that float32 can hold"),
+    (dict(x=np.zeros(2), temperature=np.array(1.0)), TypeError, "temperature is a numpy.ndarray"),
+    (dict(x=np.zeros(2), temperature=np.True_), TypeError, "temperature is a numpy.bool"),
     (dict(x=[1.0, 2.0]), TypeError, r"x is a list, expected a numpy\.ndarray"),
     (dict(x=np.array([1, 2])), TypeError, "x has dtype int64, expected a floating dtype"),
     (dict(x=np.array([True])), TypeError, "x has dtype bool"),
@@ -173,5 +215,7 @@ def test_bad_weights(library):
         library.softmax_jacobian(make((2,)) > 0)
     with pytest.raises(TypeError, match="weights has dtype"):
         library.entropy(make((2,)) > 0)
-    with pytest.raises(ValueError, match="axis is 3"):
+    with pytest.raises(ValueError, match="axis is 3, weights has shape"):
         library.entropy(make((2,)), axis=3)
+    with pytest.raises(TypeError, match="x is sparse"):
+        fast.softmax(torch.eye(2).to_sparse())

@@ -21,7 +21,8 @@ def attention_weights(
 ) -> Float[Tensor, "*b i j"]:
     """Return how much each query attends to each key: ``softmax(q kᵀ / √d)``, row by row.
 
-    As `attn_course.reference.attention_weights`.
+    As `attn_course.reference.attention_weights`. A bias that is one number is left out: added
+    to every score of a row, it changes no weight.
 
     >>> mask = torch.tensor([[True, False], [True, True]])
     >>> attention_weights(torch.zeros(2, 1), torch.ones(2, 1), mask)
@@ -33,13 +34,14 @@ def attention_weights(
             `bias` neither number nor floating tensor, or `scale` or `softcap` no number.
         ValueError: the shapes do not fit, a number is not finite, or `softcap` not positive.
     """
-    _check_attention(q, k, mask, bias, scale, softcap)
+    scale, softcap = check_attention(Tensor, q, k, mask, bias, scale, softcap)
     scores = scaled_dot_scores(widened(q), widened(k), scale)
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
-    additive = _additive_mask(mask, bias, scores)
-    if additive is not None:
-        scores = scores + additive
+    if isinstance(bias, Tensor):
+        scores = scores + bias.to(q.dtype)
+    if mask is not True:
+        scores = scores.masked_fill(~torch.as_tensor(mask, device=q.device), -torch.inf)
     return softmax(scores).to(q.dtype)
 
 
@@ -56,7 +58,8 @@ def attention(
     """Average the rows of `v` for each query, weighted by `attention_weights`.
 
     As `attn_course.reference.attention`. The work is done by torch's fused
-    `scaled_dot_product_attention`, except with a softcap, which that cannot express.
+    `scaled_dot_product_attention`, except with a softcap, which that cannot express. It adds the
+    mask to the scores, so a key of nan or inf makes nan even where it is masked.
 
     >>> attention(torch.zeros(1, 2), torch.eye(2), torch.tensor([[0.0], [4.0]]))
     tensor([[2.]])
@@ -65,7 +68,7 @@ def attention(
         TypeError: as `attention_weights`, and `v` is no floating tensor.
         ValueError: as `attention_weights`, and `v` has not one row for each key.
     """
-    _check_attention(q, k, mask, bias, scale, softcap)
+    scale, softcap = check_attention(Tensor, q, k, mask, bias, scale, softcap)
     check_values(Tensor, q, k, v)
     if softcap is not None:
         return attention_weights(q, k, mask, bias=bias, scale=scale, softcap=softcap) @ v
@@ -90,17 +93,10 @@ def _with_four_axes(x):
     return x.flatten(0, -4) if x.ndim > 4 else x[(None,) * (4 - x.ndim)]
 
 
-def _check_attention(q, k, mask, bias, scale, softcap):
-    check_attention(Tensor, q, k, mask, bias, scale, softcap)
-    for name, value in (("mask", mask), ("bias", bias)):
-        if isinstance(value, Tensor) and value.device != q.device:
-            raise ValueError(f"{name} is on {value.device}, expected {q.device}, the device of q")
-
-
-def _additive_mask(mask, bias, like) -> Float[Tensor, "..."] | None:
-    """Return `mask` and `bias` as one bias in the dtype of `like`, -inf where mask is False."""
+def _additive_mask(mask, bias, q) -> Float[Tensor, "..."] | None:
+    """Return `mask` and `bias` as one bias in the dtype of `q`, -inf where mask is False."""
     if mask is True and not isinstance(bias, Tensor):
         return None  # one number added to every score of a row changes no weight
-    allowed = torch.as_tensor(mask, device=like.device)
-    bias = torch.as_tensor(bias, device=like.device).to(like.dtype)
+    allowed = torch.as_tensor(mask, device=q.device)
+    bias = torch.as_tensor(bias, device=q.device).to(q.dtype)
     return torch.where(allowed, bias, -torch.inf)

@@ -8,7 +8,13 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from attn_course.arguments import check_documents, check_integers, check_lengths, check_size
+from attn_course.arguments import (
+    check_documents,
+    check_integers,
+    check_lengths,
+    check_rank,
+    check_size,
+)
 from attn_course.reference.masks import MaskMod, causal_mod, prefix_mod, window_mod
 
 __all__ = [
@@ -94,13 +100,14 @@ def padding_mask(lengths: Int[Tensor, "*b"], keys: int) -> Bool[Tensor, "*b 1 1 
         TypeError: `lengths` is no integer tensor, or `keys` no integer.
         ValueError: `lengths` has no axis, or a length is negative or above `keys`.
     """
-    check_lengths(Tensor, lengths, keys)
+    keys = check_lengths(Tensor, lengths, keys)
     return torch.arange(keys, device=lengths.device) < lengths[..., None, None, None]
 
 
 def padding_mod(lengths: Int[Tensor, " b"]) -> MaskMod:
     """Return `padding_mask` as a function of positions."""
     check_integers(Tensor, lengths=lengths)
+    check_rank(1, "(batch,)", maximum=1, lengths=lengths)
     return lambda b, h, i, j: j < lengths[b]
 
 
@@ -126,7 +133,7 @@ def document_mask(
 
 def document_mod(query_documents: Int[Tensor, "b i"], key_documents: Int[Tensor, "b j"]) -> MaskMod:
     """Return `document_mask` as a function of positions."""
-    check_documents(Tensor, query_documents, key_documents)
+    check_documents(Tensor, query_documents, key_documents, maximum=2)
     return lambda b, h, i, j: query_documents[b, i] == key_documents[b, j]
 
 

@@ -35,7 +35,7 @@ def attention_pooling(
             `scale` no number.
         ValueError: the shapes do not fit, or `scale` is not finite.
     """
-    check_pooling(Tensor, x, query, mask, scale)
+    scale = check_pooling(Tensor, x, query, mask, scale)
     scores = widened(x) @ (scale * widened(query))
     if mask is not True:
         scores = scores.masked_fill(~torch.as_tensor(mask, device=x.device), -torch.inf)
@@ -84,7 +84,7 @@ def kernel_weights(
         ValueError: the shapes do not fit, or `bandwidth` is not positive and finite.
     """
     check_queries_and_keys(Tensor, q, k)
-    bandwidth = check_number("bandwidth", bandwidth, positive=True)
+    bandwidth = check_number("bandwidth", bandwidth, positive=True, dtype=q.dtype)
     steps = (widened(q)[..., :, None, :] - widened(k)[..., None, :, :]) / bandwidth
     return softmax(-steps.square().sum(dim=-1) / 2).to(q.dtype)
 

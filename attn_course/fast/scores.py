@@ -12,6 +12,7 @@ from attn_course.arguments import (
     check_number,
     check_queries_and_keys,
 )
+from attn_course.fast.softmax import widened
 
 
 def dot_scores(q: Float[Tensor, "*b i d"], k: Float[Tensor, "*b j d"]) -> Float[Tensor, "*b i j"]:
@@ -44,7 +45,9 @@ def scaled_dot_scores(
         ValueError: the shapes do not fit, or `scale` is not finite.
     """
     check_queries_and_keys(Tensor, q, k)
-    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else check_number("scale", scale)
+    if scale is None:
+        scale = 1 / math.sqrt(q.shape[-1])
+    scale = check_number("scale", scale, dtype=q.dtype)
     return (scale * q) @ k.mT
 
 
@@ -117,5 +120,5 @@ def _unit(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n d"]:
     # derivative is infinite.
     largest = x.detach().abs().amax(dim=-1, keepdim=True)
     x = x / largest.masked_fill(largest == 0, 1)
-    squares = x.square().sum(dim=-1, keepdim=True)
-    return x / squares.masked_fill(squares == 0, 1).sqrt()
+    squares = widened(x).square().sum(dim=-1, keepdim=True)
+    return (x / squares.masked_fill(squares == 0, 1).sqrt()).to(x.dtype)

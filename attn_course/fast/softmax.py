@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attn_course.arguments import check_arrays, check_axis, check_rank, check_temperature
+from attn_course.arguments import check_arrays, check_axis, check_number, check_rank
 
 
 def widened(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -29,8 +29,8 @@ def softmax(
             to 0 in the dtype of `x`.
     """
     check_arrays(Tensor, x=x)
-    check_axis(x, axis)
-    t = check_temperature(temperature, x.dtype, torch.finfo(x.dtype))
+    check_axis(axis, x=x)
+    t = check_number("temperature", temperature, positive=True, dtype=x.dtype)
     if x.shape[axis] == 0:
         return torch.softmax(x, dim=axis)
     scores = widened(x)
@@ -73,7 +73,7 @@ def entropy(weights: Float[Tensor, "..."], axis: int = -1) -> Float[Tensor, "...
         ValueError: `weights` has no such axis.
     """
     check_arrays(Tensor, weights=weights)
-    check_axis(weights, axis)
+    check_axis(axis, weights=weights)
     wide = widened(weights)
     logs = torch.log(wide.masked_fill(wide == 0, 1))
-    return -(wide * logs).sum(dim=axis).to(weights.dtype)
+    return (0 - (wide * logs).sum(dim=axis)).to(weights.dtype)

@@ -37,7 +37,7 @@ def attention_weights(
     Source:
         Vaswani et al. (2017), equation 1; the softcap, Gemma 2 (Gemma Team, 2024), section 2.
     """
-    check_attention(np.ndarray, q, k, mask, bias, scale, softcap)
+    scale, softcap = check_attention(np.ndarray, q, k, mask, bias, scale, softcap)
     with ieee():
         scores = scaled_dot_scores(q, k, scale)
         if softcap is not None:

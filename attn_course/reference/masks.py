@@ -13,7 +13,13 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Int
 
-from attn_course.arguments import check_documents, check_integers, check_lengths, check_size
+from attn_course.arguments import (
+    check_documents,
+    check_integers,
+    check_lengths,
+    check_rank,
+    check_size,
+)
 
 MaskMod = Callable[..., object]
 
@@ -108,13 +114,14 @@ def padding_mask(lengths: Int[np.ndarray, "*b"], keys: int) -> Bool[np.ndarray, 
         TypeError: `lengths` is no integer array, or `keys` no integer.
         ValueError: `lengths` has no axis, or a length is negative or above `keys`.
     """
-    check_lengths(np.ndarray, lengths, keys)
+    keys = check_lengths(np.ndarray, lengths, keys)
     return np.arange(keys) < lengths[..., None, None, None]
 
 
 def padding_mod(lengths: Int[np.ndarray, " b"]) -> MaskMod:
     """Return `padding_mask` as a function of positions."""
     check_integers(np.ndarray, lengths=lengths)
+    check_rank(1, "(batch,)", maximum=1, lengths=lengths)
     return lambda b, h, i, j: j < lengths[b]
 
 
@@ -145,7 +152,7 @@ def document_mod(
     query_documents: Int[np.ndarray, "b i"], key_documents: Int[np.ndarray, "b j"]
 ) -> MaskMod:
     """Return `document_mask` as a function of positions."""
-    check_documents(np.ndarray, query_documents, key_documents)
+    check_documents(np.ndarray, query_documents, key_documents, maximum=2)
     return lambda b, h, i, j: query_documents[b, i] == key_documents[b, j]
 
 

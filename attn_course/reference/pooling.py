@@ -35,7 +35,7 @@ def attention_pooling(
     Source:
         Yang et al. (2016), equations 5 to 7, without their hidden layer.
     """
-    check_pooling(np.ndarray, x, query, mask, scale)
+    scale = check_pooling(np.ndarray, x, query, mask, scale)
     with ieee():
         scores = x @ (scale * query)
         weights = softmax(np.where(mask, scores, -np.inf))
@@ -61,7 +61,7 @@ def kernel_weights(
         Nadaraya (1964); Watson (1964).
     """
     check_queries_and_keys(np.ndarray, q, k)
-    bandwidth = check_number("bandwidth", bandwidth, positive=True)
+    bandwidth = check_number("bandwidth", bandwidth, positive=True, dtype=q.dtype)
     with ieee():
         steps = (q[..., :, None, :] - k[..., None, :, :]) / bandwidth
         return softmax(-(steps**2).sum(axis=-1) / 2)

@@ -11,7 +11,7 @@ from attn_course.arguments import (
     check_number,
     check_queries_and_keys,
 )
-from attn_course.reference.softmax import ieee
+from attn_course.reference.softmax import ieee, widened
 
 
 def dot_scores(
@@ -50,7 +50,9 @@ def scaled_dot_scores(
         Vaswani et al. (2017), section 3.2.1.
     """
     check_queries_and_keys(np.ndarray, q, k)
-    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else check_number("scale", scale)
+    if scale is None:
+        scale = 1 / math.sqrt(q.shape[-1])
+    scale = check_number("scale", scale, dtype=q.dtype)
     with ieee():
         return (scale * q) @ k.swapaxes(-1, -2)
 
@@ -131,5 +133,5 @@ def _unit(x: Float[np.ndarray, "*b n d"]) -> Float[np.ndarray, "*b n d"]:
     # Dividing by the largest entry first keeps the squares from overflowing.
     largest = np.abs(x).max(axis=-1, keepdims=True)
     x = x / np.where(largest == 0, 1, largest)
-    length = np.sqrt((x**2).sum(axis=-1, keepdims=True))
-    return x / np.where(length == 0, 1, length)
+    length = np.sqrt((x**2).sum(axis=-1, keepdims=True, dtype=widened(x.dtype)))
+    return (x / np.where(length == 0, 1, length)).astype(x.dtype)

@@ -3,12 +3,17 @@
 import numpy as np
 from jaxtyping import Float
 
-from attn_course.arguments import check_arrays, check_axis, check_rank, check_temperature
+from attn_course.arguments import check_arrays, check_axis, check_number, check_rank
 
 
 def ieee():
     """Let overflow and inf - inf give inf and nan as in IEEE arithmetic, without a warning."""
     return np.errstate(over="ignore", under="ignore", invalid="ignore")
+
+
+def widened(dtype: np.dtype) -> np.dtype:
+    """Return the dtype to sum in: a long sum overflows half precision, and loses its digits."""
+    return np.promote_types(dtype, np.float32)
 
 
 def softmax(
@@ -33,13 +38,13 @@ def softmax(
         Bridle (1990); the temperature, Hinton, Vinyals and Dean (2015), equation 1.
     """
     check_arrays(np.ndarray, x=x)
-    check_axis(x, axis)
-    t = check_temperature(temperature, x.dtype, np.finfo(x.dtype))
+    check_axis(axis, x=x)
+    t = check_number("temperature", temperature, positive=True, dtype=x.dtype)
     with ieee():
         top = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
         exponentials = np.exp((x - np.where(top == -np.inf, 0, top)) / t)
-        total = exponentials.sum(axis=axis, keepdims=True)
-        return exponentials / np.where(total == 0, 1, total)
+        total = exponentials.sum(axis=axis, keepdims=True, dtype=widened(x.dtype))
+        return (exponentials / np.where(total == 0, 1, total)).astype(x.dtype)
 
 
 def softmax_jacobian(
@@ -85,7 +90,8 @@ def entropy(weights: Float[np.ndarray, "..."], axis: int = -1) -> Float[np.ndarr
         Shannon (1948), section 6.
     """
     check_arrays(np.ndarray, weights=weights)
-    check_axis(weights, axis)
+    check_axis(axis, weights=weights)
     with ieee():
         logs = np.log(np.where(weights == 0, 1, weights))
-    return np.asarray(-(weights * logs).sum(axis=axis))
+        total = (weights * logs).sum(axis=axis, dtype=widened(weights.dtype))
+        return np.asarray(0 - total, dtype=weights.dtype)
