@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from libraries import converted
 from tolerance import assert_equal64
 
 from attn_course import fast, reference
@@ -27,13 +28,9 @@ SECOND_OUTPUT = [[3.4862744895, 4.4862744895, 5.4862744895], [4, 5, 6], [4, 5, 6
 FLOATS = [np.float16, np.float32, np.float64]
 
 
-def in_library(library, *arrays):
-    return arrays if library is reference else [torch.from_numpy(array) for array in arrays]
-
-
 @pytest.mark.parametrize("library", [reference, fast])
 def test_first_example(library):
-    q, k = in_library(library, FIRST_QUERY, X)
+    q, k = converted(library, FIRST_QUERY, X)
     np.testing.assert_allclose(library.dot_scores(q, k), [[3, 7.5, 12]], rtol=0, atol=1e-10)
     weights = library.attention_weights(q, k, scale=1.0)
     np.testing.assert_allclose(weights, FIRST_WEIGHTS, rtol=0, atol=1e-10)
@@ -43,7 +40,7 @@ def test_first_example(library):
 
 @pytest.mark.parametrize("library", [reference, fast])
 def test_second_example(library):
-    q, k, v = in_library(library, np.eye(3), SECOND_K, X)
+    q, k, v = converted(library, np.eye(3), SECOND_K, X)
     weights = library.attention_weights(q, k)
     np.testing.assert_allclose(weights, SECOND_WEIGHTS, rtol=0, atol=1e-10)
     np.testing.assert_allclose(library.attention(q, k, v), SECOND_OUTPUT, rtol=0, atol=1e-10)
@@ -122,7 +119,7 @@ def test_order_is_scale_softcap_bias_mask(rng):
 
 @pytest.mark.parametrize("library", [reference, fast])
 def test_softcap_and_scale_go_together(library):
-    q, k, v = in_library(library, *drawn(9, 3, 5))
+    q, k, v = converted(library, *drawn(9, 3, 5))
     weights = np.asarray(library.attention_weights(q, k, scale=0.2, softcap=1.0))
     scores = np.tanh(0.2 * np.asarray(q) @ np.asarray(k).T)
     exponentials = np.exp(scores)
@@ -133,7 +130,7 @@ def test_softcap_and_scale_go_together(library):
 @pytest.mark.parametrize("library", [reference, fast])
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_numbers_of_numpy_change_no_dtype(library, dtype):
-    q, k, v = in_library(library, *(array.astype(dtype) for array in drawn(10, 3, 5)))
+    q, k, v = converted(library, *(array.astype(dtype) for array in drawn(10, 3, 5)))
     two = np.float64(2)
     out = library.attention(q, k, v, bias=two, scale=two, softcap=two)
     assert out.dtype == q.dtype
@@ -144,7 +141,7 @@ def test_numbers_of_numpy_change_no_dtype(library, dtype):
 def test_a_bias_is_converted_to_the_dtype_of_the_queries(library):
     q = np.ones((1, 2), np.float16)
     bias = np.full((1, 1), -1e5, np.float32)  # -inf in float16
-    q, bias = in_library(library, q, bias)
+    q, bias = converted(library, q, bias)
     np.testing.assert_array_equal(library.attention_weights(q, q, bias=bias), 0)
     np.testing.assert_array_equal(library.attention(q, q, q, bias=bias), 0)
     np.testing.assert_array_equal(library.attention(q, q, q, bias=bias, softcap=2.0), 0)
@@ -154,7 +151,7 @@ def test_a_bias_is_converted_to_the_dtype_of_the_queries(library):
 def test_a_masked_key_of_nan_has_weight_0(library):
     q, k, _ = drawn(11, 2, 3)
     k[0] = np.nan
-    q, k, mask = in_library(library, q, k, np.array([[False, True, True]]))
+    q, k, mask = converted(library, q, k, np.array([[False, True, True]]))
     weights = np.asarray(library.attention_weights(q, k, mask))
     np.testing.assert_array_equal(weights[:, 0], 0)
     assert_equal64(weights.sum(axis=-1), [1, 1])
@@ -181,7 +178,7 @@ def test_extreme_scores(library, dtype):
     q = np.array([[100.0, 0.0], [-100.0, 0.0], [0.0, 0.0]], dtype)
     k = np.array([[100.0, 0.0], [-100.0, 0.0]], dtype)  # scores of ±1e4
     v = np.array([[1.0], [3.0]], dtype)
-    q, k, v = in_library(library, q, k, v)
+    q, k, v = converted(library, q, k, v)
     before = copy.deepcopy((q, k, v))
     out = library.attention(q, k, v, scale=1.0)
     np.testing.assert_allclose(out, [[1], [3], [2]], atol=1e-3)
@@ -197,14 +194,14 @@ def test_empty_rows_are_zeros(library, dtype, softcap):
     q, k, v = (array.astype(dtype) for array in drawn(4, 3, 5))
     mask = np.ones((3, 5), dtype=bool)
     mask[1] = False
-    q, k, v, mask = in_library(library, q, k, v, mask)
+    q, k, v, mask = converted(library, q, k, v, mask)
     out = library.attention(q, k, v, mask, softcap=softcap)
     np.testing.assert_array_equal(out[1], 0)
     assert (np.asarray(out[[0, 2]]) != 0).all()
     np.testing.assert_array_equal(library.attention(q, k, v, False, softcap=softcap), 0)
     blocked = np.zeros((3, 5), dtype)
     blocked[1] = -np.inf
-    (bias,) = in_library(library, blocked)
+    (bias,) = converted(library, blocked)
     again = library.attention(q, k, v, bias=bias, softcap=softcap)
     np.testing.assert_allclose(again, out, rtol=1e-5)
 
@@ -213,7 +210,7 @@ def test_empty_rows_are_zeros(library, dtype, softcap):
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize(("i", "j"), [(0, 4), (3, 0), (0, 0)])
 def test_no_queries_or_no_keys(library, dtype, i, j):
-    q, k, v = in_library(library, *(array.astype(dtype) for array in drawn(5, i, j, batch=(2,))))
+    q, k, v = converted(library, *(array.astype(dtype) for array in drawn(5, i, j, batch=(2,))))
     out = library.attention(q, k, v)
     assert tuple(out.shape) == (2, i, 2)
     np.testing.assert_array_equal(out, 0)
@@ -244,7 +241,7 @@ def test_non_finite_inputs_propagate():
     q, k, v = drawn(7, 2, 3)
     q[0, 0] = np.nan
     for library in (reference, fast):
-        out = np.asarray(library.attention(*in_library(library, q, k, v)))
+        out = np.asarray(library.attention(*converted(library, q, k, v)))
         assert np.isnan(out[0]).all()
         assert np.isfinite(out[1]).all()
 
@@ -293,19 +290,14 @@ BAD = [
 @pytest.mark.parametrize("library", [reference, fast])
 def test_bad_arguments(library, arguments, options, error, message):
     if library is fast:
-        arguments, options = (
-            [convert(a) for a in arguments],
-            {name: convert(a) for name, a in options.items()},
-        )
         message = message.replace("dtype ", r"dtype torch\.").replace(
             "expected float", "expected torch.float"
         )
     with pytest.raises(error, match=message):
-        library.attention(*arguments, **options)
-
-
-def convert(argument):
-    return torch.from_numpy(argument) if isinstance(argument, np.ndarray) else argument
+        library.attention(
+            *converted(library, *arguments),
+            **dict(zip(options, converted(library, *options.values()), strict=True)),
+        )
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from libraries import converted
 from torch.nn.attention.flex_attention import create_mask
 
 from attn_course import fast, reference
@@ -155,7 +156,5 @@ BAD = [
 @pytest.mark.parametrize(("name", "arguments", "error", "message"), BAD)
 @pytest.mark.parametrize("library", [reference, fast])
 def test_bad_arguments(library, name, arguments, error, message):
-    if library is fast:
-        arguments = [torch.from_numpy(a) if isinstance(a, np.ndarray) else a for a in arguments]
     with pytest.raises(error, match=message):
-        getattr(library, name)(*arguments)
+        getattr(library, name)(*converted(library, *arguments))

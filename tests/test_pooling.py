@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from libraries import converted
 from tolerance import assert_equal64
 
 from attn_course import fast, reference
@@ -15,7 +16,7 @@ HALVES = np.full(3, 0.5)
 
 @pytest.mark.parametrize("library", [reference, fast])
 def test_first_example(library):
-    x, query = (X, HALVES) if library is reference else map(torch.from_numpy, (X, HALVES))
+    x, query = converted(library, X, HALVES)
     pooled = library.attention_pooling(x, query)
     expected = [6.9663109605, 7.9663109605, 8.9663109605]
     np.testing.assert_allclose(pooled, expected, rtol=0, atol=1e-10)
@@ -106,10 +107,8 @@ BAD = [
 @pytest.mark.parametrize(("name", "arguments", "error", "message"), BAD)
 @pytest.mark.parametrize("library", [reference, fast])
 def test_bad_arguments(library, name, arguments, error, message):
-    if library is fast:
-        arguments = [torch.from_numpy(a) if isinstance(a, np.ndarray) else a for a in arguments]
     with pytest.raises(error, match=message):
-        getattr(library, name)(*arguments)
+        getattr(library, name)(*converted(library, *arguments))
 
 
 def test_module_starts_with_scores_of_variance_one():

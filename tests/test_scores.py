@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from libraries import converted
 from tolerance import assert_equal64
 
 from attn_course import fast, reference
@@ -50,14 +51,14 @@ def test_laws(seed, i, j, factor):
 @pytest.mark.parametrize("library", [reference, fast])
 def test_the_query_is_scaled_before_the_product(library):
     x = np.full((1, 64), 40, np.float16)  # the plain product, 102400, is above 65504
-    x = x if library is reference else torch.from_numpy(x)
+    (x,) = converted(library, x)
     assert float(library.scaled_dot_scores(x, x)[0, 0]) == 12800
 
 
 @pytest.mark.parametrize("library", [reference, fast])
 def test_cosine_of_wide_rows_in_half_precision(library):
     x = np.ones((1, 70000), np.float16)
-    x = x if library is reference else torch.from_numpy(x)
+    (x,) = converted(library, x)
     np.testing.assert_allclose(library.cosine_scores(x, x), [[1]], rtol=0.02)
 
 
@@ -65,7 +66,7 @@ def test_cosine_of_wide_rows_in_half_precision(library):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_cosine_of_extremes(library, dtype):
     x = np.array([[6e4, 6e4], [6e-6, 6e-6], [0.0, 0.0]], dtype)
-    x = x if library is reference else torch.from_numpy(x)
+    (x,) = converted(library, x)
     scores = np.asarray(library.cosine_scores(x, x))
     np.testing.assert_allclose(scores, [[1, 1, 0], [1, 1, 0], [0, 0, 0]], atol=2e-2)
 
@@ -100,7 +101,5 @@ BAD = [
 @pytest.mark.parametrize(("name", "arguments", "error", "message"), BAD)
 @pytest.mark.parametrize("library", [reference, fast])
 def test_bad_arguments(library, name, arguments, error, message):
-    if library is fast:
-        arguments = [torch.from_numpy(a) if isinstance(a, np.ndarray) else a for a in arguments]
     with pytest.raises(error, match=message):
-        getattr(library, name)(*arguments)
+        getattr(library, name)(*converted(library, *arguments))

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from libraries import converted
 from tolerance import assert_equal64
 
 from attn_course import fast, reference
@@ -121,7 +122,7 @@ def test_entropy_grows_with_temperature(rng):
 def test_long_sums_in_half_precision(library):
     for shape, axis in (((5000, 2), 0), ((2, 70000), 1)):
         x = np.zeros(shape, np.float16)
-        x = x if library is reference else torch.from_numpy(x)
+        (x,) = converted(library, x)
         weights = library.softmax(x, axis=axis)
         totals = np.asarray(weights, dtype=np.float64).sum(axis=axis)
         np.testing.assert_allclose(totals, 1, rtol=0.01)
@@ -136,7 +137,7 @@ def test_the_largest_score_is_subtracted_in_torch_too():
 @pytest.mark.parametrize("library", [reference, fast])
 def test_entropy_goes_along_its_axis_and_is_never_minus_zero(library):
     weights = np.array([[1.0, 0.5], [0.0, 0.5]])
-    weights = weights if library is reference else torch.from_numpy(weights)
+    (weights,) = converted(library, weights)
     spread = np.asarray(library.entropy(weights, axis=0))
     np.testing.assert_allclose(spread, [0, np.log(2)])
     assert not np.signbit(spread[0])
