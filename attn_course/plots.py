@@ -126,11 +126,11 @@ def _labels(given, count: int, letter: str) -> list[str]:
     return [str(label) for label in given]
 
 
-def _shade(axes, matrix, rows, columns, theme, *, top, digits, colors="cividis"):
+def _shade(axes, matrix, rows, columns, theme, *, top, digits):
     """Draw `matrix` as shaded squares with a number in each where there is room."""
     high = top if top is not None else max(float(np.max(matrix, initial=0)), 1e-12)
     low = min(float(np.min(matrix, initial=0)), 0.0)
-    numbers, shades = np.asarray(matrix, dtype=float), dict(cmap=colors, vmin=low, vmax=high)
+    numbers, shades = np.asarray(matrix, dtype=float), dict(cmap="cividis", vmin=low, vmax=high)
     if numbers.size <= 150:
         mesh = axes.pcolormesh(numbers, edgecolors=theme["paper"], linewidth=1, **shades)
         axes.invert_yaxis()
