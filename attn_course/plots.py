@@ -39,7 +39,7 @@ STYLE = {
     "svg.fonttype": "none",  # text stays text: small, and sharp at any size
     "svg.hashsalt": "attn_course",
     "font.family": "sans-serif",
-    "font.size": 10,
+    "font.size": 11,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
@@ -236,11 +236,11 @@ def panels(
         for axes, (name, matrix) in zip(grid.flat, matrices.items(), strict=False):
             no_rows, no_columns = [""] * matrix.shape[0], [""] * matrix.shape[1]
             _shade(axes, matrix, no_rows, no_columns, theme, top=top, digits=None)
-            axes.set_title(name, size=10)
-            axes.set_xlabel(keys, size=9)
-            axes.set_ylabel(queries, size=9)
+            axes.set_title(name, size=11)
+            axes.set_xlabel(keys, size=10)
+            axes.set_ylabel(queries, size=10)
 
-    return _picture(draw, (min(2.5 * columns, 5.6), 2.35 * rows), alt, caption)
+    return _picture(draw, (min(2.4 * columns, 5.4), 2.35 * rows), alt, caption)
 
 
 def bars(
@@ -286,7 +286,7 @@ def bars(
         if len(groups) > 1:
             axes.legend()
 
-    return _picture(draw, (5.0, 2.8), alt, caption)
+    return _picture(draw, (4.7, 2.8), alt, caption)
 
 
 def lines(
@@ -342,7 +342,7 @@ def lines(
         if len(series) + len(points or {}) > 1:
             axes.legend(fontsize=9)
 
-    return _picture(draw, (5.0, 3.1), alt, caption)
+    return _picture(draw, (4.7, 3.2), alt, caption)
 
 
 def plane(
@@ -392,8 +392,15 @@ def plane(
                     "shrinkB": 0,
                 },
             )
-            out = vector + 0.09 * reach * vector / max(np.linalg.norm(vector), 1e-12)
-            axes.text(*out, name, ha="center", va="center", color=theme["ink"])
+            out = vector + 0.12 * reach * vector / max(np.linalg.norm(vector), 1e-12)
+            axes.text(
+                *out,
+                name,
+                ha="center",
+                va="center",
+                color=theme["ink"],
+                bbox={"facecolor": theme["paper"], "edgecolor": "none", "pad": 1},
+            )
         axes.set_xlim(-reach, reach)
         axes.set_ylim(-reach, reach)
         axes.set_aspect("equal")
@@ -425,4 +432,4 @@ def timeline(events: Sequence[tuple[float, str]], *, alt: str, caption: str) -> 
         axes.set_ylim(-0.6, len(events) - 0.4)
         axes.axis("off")
 
-    return _picture(draw, (5.0, 0.36 * len(events) + 0.2), alt, caption)
+    return _picture(draw, (5.0, 0.38 * len(events) + 0.2), alt, caption)

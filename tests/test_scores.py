@@ -94,6 +94,12 @@ BAD = [
     ("additive_scores", (*QK, zeros(3, 6), zeros(3, 6), zeros(6)), ValueError, r"w_k .* \(5, 6\)"),
     ("additive_scores", (*QK, zeros(3, 6), zeros(5, 6), zeros(6, 1)), ValueError, "v has shape"),
     ("additive_scores", (*QK, zeros(3, 6), zeros(5, 6), [0.0]), TypeError, "v is a list"),
+    (
+        "additive_scores",
+        (*QK, zeros(3, 6), zeros(5, 6).astype(np.float32), zeros(6)),
+        TypeError,
+        "w_k has dtype",
+    ),
 ]
 
 

@@ -149,6 +149,12 @@ def test_entropy_of_a_certain_choice_has_a_finite_gradient(device):
     assert weights.grad.tolist() == [-1, 0]
 
 
+def test_entropy_in_half_precision_is_rounded_once(device):
+    x = torch.randn(400, 30, generator=torch.Generator().manual_seed(0)).to(device)
+    weights = fast.softmax(x).half()
+    assert torch.equal(fast.entropy(weights), fast.entropy(weights.double()).half())
+
+
 def test_underflow_is_no_error_even_where_numpy_is_told_to_raise():
     with np.errstate(all="raise"):
         assert reference.softmax(np.array([0.0, -800.0])).tolist() == [1, 0]
