@@ -1,6 +1,7 @@
 # Every command of the course. The environment is made where it is first needed, in .venv.
 PYTHON ?= python3
 PORT ?= 8000
+TORCH ?= 2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 # Two BLAS threads on a busy machine are far slower than one.
@@ -51,7 +52,6 @@ lock:  ## Write constraints.txt anew: the newest versions that fit pyproject.tom
 	(echo "# Every version pinned. Written by make lock, never by hand." && \
 	  $(VENV)-lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//') > constraints.txt
 	rm -rf $(VENV)-lock
-TORCH ?= 2.13.0
 
 clean:  ## Remove the environment and everything that was built.
 	rm -rf $(VENV) _build build *.egg-info

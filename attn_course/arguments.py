@@ -54,15 +54,20 @@ def check_kind(kind, **arrays):
             raise TypeError(f"{name} is sparse ({array.layout}), expected a dense tensor")
 
 
+def check_floating(name, array):
+    """Raise TypeError unless `array` has a floating dtype that both libraries compute in."""
+    if dtype_name(array.dtype) not in FLOATING:
+        raise TypeError(
+            f"{name} has dtype {array.dtype}, expected a floating dtype of 16, 32 or 64 bits"
+        )
+
+
 def check_arrays(kind, **arrays):
     """Raise unless all `arrays` are of the class `kind`, floating, of one dtype, on one device."""
     check_kind(kind, **arrays)
     first_name, first = next(iter(arrays.items()))
     for name, array in arrays.items():
-        if dtype_name(array.dtype) not in FLOATING:
-            raise TypeError(
-                f"{name} has dtype {array.dtype}, expected a floating dtype of 16, 32 or 64 bits"
-            )
+        check_floating(name, array)
         if array.dtype != first.dtype:
             raise TypeError(
                 f"{name} has dtype {array.dtype}, expected {first.dtype}, the dtype of {first_name}"
@@ -217,10 +222,7 @@ def check_bias(kind, bias, shape, **like):
     """
     if isinstance(bias, kind):
         check_kind(kind, bias=bias)
-        if dtype_name(bias.dtype) not in FLOATING:
-            raise TypeError(
-                f"bias has dtype {bias.dtype}, expected a floating dtype of 16, 32 or 64 bits"
-            )
+        check_floating("bias", bias)
         check_broadcast("bias", bias, shape)
         check_devices(**like, bias=bias)
     else:

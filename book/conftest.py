@@ -20,14 +20,16 @@ def pytest_runtest_logreport(report):
         _spent[name] += report.duration
 
 
+def _slow():
+    return [(name, spent) for name, spent in _spent.most_common() if spent > SECONDS]
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session):
-    slow = {name: spent for name, spent in _spent.items() if spent > SECONDS}
-    if slow and session.exitstatus == 0:
+    if _slow() and session.exitstatus == 0:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter):
-    for name, spent in _spent.most_common():
-        if spent > SECONDS:
-            terminalreporter.write_line(f"too slow: {name} took {spent:.0f} s of {SECONDS} s")
+    for name, spent in _slow():
+        terminalreporter.write_line(f"too slow: {name} took {spent:.0f} s of {SECONDS} s")

@@ -1,9 +1,10 @@
-"""The same arguments for either library."""
+"""The same arguments, good and bad, for either library."""
 
 import numpy as np
+import pytest
 import torch
 
-from attn_course import reference
+from attn_course import fast, reference
 
 
 def converted(library, *arguments):
@@ -11,3 +12,16 @@ def converted(library, *arguments):
     if library is reference:
         return list(arguments)
     return [torch.from_numpy(a) if isinstance(a, np.ndarray) else a for a in arguments]
+
+
+def refuses(cases):
+    """Return a test that both libraries refuse each case: name, arguments, error, its message."""
+
+    @pytest.mark.usefixtures("unchecked")
+    @pytest.mark.parametrize("library", [reference, fast])
+    @pytest.mark.parametrize(("name", "arguments", "error", "message"), cases)
+    def test(library, name, arguments, error, message):
+        with pytest.raises(error, match=message):
+            getattr(library, name)(*converted(library, *arguments))
+
+    return test

@@ -7,7 +7,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from attn_course.arguments import check_attention, check_values
 from attn_course.fast.scores import scaled_dot_scores
-from attn_course.fast.softmax import softmax, widened
+from attn_course.fast.softmax import masked, softmax, widened
 
 
 def attention_weights(
@@ -40,9 +40,7 @@ def attention_weights(
         scores = softcap * torch.tanh(scores / softcap)
     if isinstance(bias, Tensor):
         scores = scores + bias.to(q.dtype)
-    if mask is not True:
-        scores = scores.masked_fill(~torch.as_tensor(mask, device=q.device), -torch.inf)
-    return softmax(scores).to(q.dtype)
+    return softmax(masked(scores, mask)).to(q.dtype)
 
 
 def attention(

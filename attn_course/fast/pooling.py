@@ -13,7 +13,7 @@ from attn_course.arguments import (
     check_size,
     check_values,
 )
-from attn_course.fast.softmax import softmax, widened
+from attn_course.fast.softmax import masked, softmax, widened
 
 
 def attention_pooling(
@@ -37,9 +37,7 @@ def attention_pooling(
     """
     scale = check_pooling(Tensor, x, query, mask, scale)
     scores = widened(x) @ (scale * widened(query))
-    if mask is not True:
-        scores = scores.masked_fill(~torch.as_tensor(mask, device=x.device), -torch.inf)
-    weights = softmax(scores).to(x.dtype)
+    weights = softmax(masked(scores, mask)).to(x.dtype)
     return (weights[..., None, :] @ x)[..., 0, :]
 
 

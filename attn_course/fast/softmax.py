@@ -1,7 +1,7 @@
 """Scores into weights, in torch: see `attn_course.reference.softmax`."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from attn_course.arguments import check_arrays, check_axis, check_number, check_rank
@@ -10,6 +10,13 @@ from attn_course.arguments import check_arrays, check_axis, check_number, check_
 def widened(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """Return `x` in float32 where it is of half precision, else `x` itself."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def masked(scores: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | bool) -> Float[Tensor, "..."]:
+    """Return `scores` with -inf where `mask` is False."""
+    if mask is True:
+        return scores
+    return scores.masked_fill(~torch.as_tensor(mask, device=scores.device), -torch.inf)
 
 
 def softmax(

@@ -64,12 +64,13 @@ def _finish_pages(app, exception):
     script = (theme / "static" / "scripts" / "fontawesome.js").read_text()
     pages = {path: path.read_text() for path in out.rglob("*.html")}
     (out / "_static" / "icons.css").write_text(_icon_css(script, _icons_used(pages.values())))
-    for path, page in pages.items():
-        page = re.sub(r"<script[^>]*scripts/fontawesome\.js[^>]*></script>", "", page)
+    for path, built in pages.items():
+        page = re.sub(r"<script[^>]*scripts/fontawesome\.js[^>]*></script>", "", built)
         page = re.sub(r"<link[^>]*scripts/fontawesome\.js[^>]*>", "", page)
         # This label of theirs would hide from a screen reader what a fold says it holds.
         page = page.replace(' aria-label="Toggle hidden content"', "")
-        path.write_text(page)
+        if page != built:
+            path.write_text(page)
     (out / "_static" / "scripts" / "fontawesome.js").unlink(missing_ok=True)
     for sourcemap in (out / "_static").rglob("*.map"):
         sourcemap.unlink()
