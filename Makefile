@@ -11,7 +11,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constr
 NBVAL = $(BIN)/python -m pytest --nbval --nbval-current-env -n 2 --dist loadfile book
 
 .DEFAULT_GOAL := help
-.PHONY: help book serve test test-notebooks browser-test notebooks lab lint bench lock clean
+.PHONY: help book serve test test-notebooks browser-test notebooks lab lint bench planted-bugs lock clean
 
 help:  ## Say what each command does.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,8 +43,11 @@ lint: $(VENV)/test.stamp  ## Check style, format and spelling.
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
 
-bench: $(VENV)/test.stamp  ## Time and weigh attention on this machine's CPU.
-	$(BIN)/python benchmarks/bench_dot_product.py
+bench: $(VENV)/test.stamp  ## Time and weigh attention on this machine (some ten minutes).
+	$(BIN)/python benchmarks/bench_cpu.py
+
+planted-bugs: $(VENV)/test.stamp  ## Plant known bugs in a copy: two tests or more must find each.
+	$(BIN)/python tests/planted_bugs.py
 
 lock:  ## Write constraints.txt anew: the newest versions that fit pyproject.toml.
 	rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock

@@ -1,8 +1,10 @@
-"""What the pages of the book need besides the mathematics: recorded numbers, shown source."""
+"""What the pages of the book need besides the mathematics: numbers, measurements, source."""
 
 import ast
 import inspect
+import json
 import textwrap
+from pathlib import Path
 
 import numpy as np
 
@@ -39,6 +41,26 @@ def _typed(number: int | float, digits: int) -> str:
     # Positional, without trailing zeros, so that a reader can compare it with the prose.
     text = np.format_float_positional(number, precision=digits, fractional=False, trim="-")
     return "0" if text == "-0" else text
+
+
+RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
+
+
+def results(name: str) -> dict:
+    """Return what a benchmark measured and wrote to `benchmarks/results/NAME.json`.
+
+    Raises:
+        FileNotFoundError: there is no such file. It stands in a copy of the repository, not in
+            the installed package.
+    """
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        known = ", ".join(sorted(file.stem for file in RESULTS.glob("*.json"))) or "none"
+        raise FileNotFoundError(
+            f"name is {name!r}, and there is no {path.name} in benchmarks/results of the "
+            f"repository that the package runs from; there are: {known}"
+        )
+    return json.loads(path.read_text())
 
 
 class Source:

@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 import torch
+from conformance_summary import pytest_terminal_summary  # noqa: F401, pytest finds it here
 from hypothesis import HealthCheck, settings
 
 # The same examples at every run, so that a failure in CI is a failure on every machine.

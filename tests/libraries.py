@@ -25,3 +25,10 @@ def refuses(cases):
             getattr(library, name)(*converted(library, *arguments))
 
     return test
+
+
+def outputs(result):
+    """Return as a list the arrays that a function returned, one or several."""
+    if isinstance(result, tuple):
+        return [array for part in result for array in outputs(part)]
+    return [result]

@@ -1,4 +1,4 @@
-"""What the notebooks call besides mathematics: record and source."""
+"""What the notebooks call besides mathematics: record, results and source."""
 
 import inspect
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from attn_course.notebook import record, source
+from attn_course.notebook import record, results, source
 from attn_course.reference import attention, softmax
 
 
@@ -58,3 +58,13 @@ def test_source_refuses_what_has_none():
     for function in (len, lambda x: x, 3):
         with pytest.raises(TypeError, match="function is"):
             source(function)
+
+
+def test_results_are_those_of_the_benchmark():
+    cases = results("cpu")["cases"]
+    assert {"question", "tokens", "form"} <= set(cases[0])
+
+
+def test_results_that_do_not_exist_are_named():
+    with pytest.raises(FileNotFoundError, match=r"name is 'gpu', and there is no gpu\.json.*cpu"):
+        results("gpu")

@@ -5,11 +5,13 @@ import subprocess
 import sys
 import tomllib
 
+import planted_bugs
 import pytest
 import yaml
 from book_text import ROOT
 
 import attn_course
+from attn_course import fast, reference
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PINS = dict(
@@ -51,6 +53,20 @@ def test_citation_names_this_version():
     assert citation["version"] == attn_course.__version__
 
 
+def test_every_bug_can_still_be_planted():
+    for topic, what, name, text, planted in planted_bugs.BUGS:
+        source = (ROOT / "attn_course" / name).read_text()
+        assert source.count(text) == 1, f"{topic}: {what}"
+        assert text != planted
+    assert {bug[0] for bug in planted_bugs.BUGS} >= set(topics()) - {"pooling", "scores", "softmax"}
+
+
+def topics():
+    """Return the topics of the package, each of which is a row of the table."""
+    folder = ROOT / "attn_course" / "reference"
+    return sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
+
+
 def test_readme_names_what_exists():
     readme = (ROOT / "README.md").read_text()
     makefile = (ROOT / "Makefile").read_text()
@@ -60,13 +76,20 @@ def test_readme_names_what_exists():
         r"`([\w./-]+\.(?:py|md|txt|toml|cff|ipynb|yml|json)|LICENSE[-A-Z]*)`", readme
     ):
         assert (ROOT / path).exists() or (ROOT / "book" / path).exists(), path
-    for topic in ("softmax", "pooling", "scores", "dot_product", "masks"):
+    for topic in topics():
         for room in (
             f"attn_course/reference/{topic}.py",
             f"attn_course/fast/{topic}.py",
             f"tests/test_{topic}.py",
         ):
             assert f"`{room}`" in readme
+
+
+def test_the_api_page_names_every_function_and_class():
+    page = (ROOT / "book" / "appendix" / "api.md").read_text()
+    members = ",".join(re.findall(r":members: (.*)", page)).replace(",", " ").split()
+    classes = re.findall(r"autoclass:: attn_course\.\w+\.(\w+)", page)
+    assert set(reference.__all__) | set(fast.__all__) <= {*members, *classes}
 
 
 def tracked():

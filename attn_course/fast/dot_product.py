@@ -1,5 +1,7 @@
 """Scaled dot-product attention, in torch: see `attn_course.reference.dot_product`."""
 
+import math
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -8,6 +10,13 @@ from torch.nn.functional import scaled_dot_product_attention
 from attn_course.arguments import check_attention, check_values
 from attn_course.fast.scores import scaled_dot_scores
 from attn_course.fast.softmax import masked, softmax, widened
+
+# How many scores are formed at once where the weights must be: what a processor's cache holds,
+# for there each of the dozen passes over them would else go to memory.
+SCORES_AT_ONCE = {"cpu": 2**20, "other": 2**28}
+# A processor's vector holds at most this many numbers. Among fewer keys, torch's kernel makes zeros
+# of a row of scores that are all nan, unless it is given a mask.
+LANES = 16
 
 
 def attention_weights(
@@ -35,12 +44,7 @@ def attention_weights(
         ValueError: the shapes do not fit, a number is not finite, or `softcap` not positive.
     """
     scale, softcap = check_attention(Tensor, q, k, mask, bias, scale, softcap)
-    scores = scaled_dot_scores(widened(q), widened(k), scale)
-    if softcap is not None:
-        scores = softcap * torch.tanh(scores / softcap)
-    if isinstance(bias, Tensor):
-        scores = scores + bias.to(q.dtype)
-    return softmax(masked(scores, mask)).to(q.dtype)
+    return _by_rows(_weights, q, k, mask, bias, scale, softcap)
 
 
 def attention(
@@ -69,32 +73,84 @@ def attention(
     scale, softcap = check_attention(Tensor, q, k, mask, bias, scale, softcap)
     check_values(Tensor, q, k, v)
     if softcap is not None:
-        return attention_weights(q, k, mask, bias=bias, scale=scale, softcap=softcap) @ v
-    additive = _additive_mask(mask, bias, q)
-    if additive is None:
-        return _fused(q, k, v, None, scale)
-    # The fused kernels do not all agree on a query that may look nowhere, forward or backward:
-    # let it look everywhere, then put zeros in its place.
-    empty = (additive == -torch.inf).all(dim=-1, keepdim=True)
-    additive = additive.masked_fill(empty, 0).expand(*q.shape[:-1], k.shape[-2])
-    return _fused(q, k, v, additive, scale).masked_fill(empty, 0)
+        return _by_rows(lambda *rows: _weights(*rows) @ v, q, k, mask, bias, scale, softcap)
+    return fused(q, k, v, mask, bias, scale)
 
 
-def _fused(q, k, v, additive, scale):
-    # torch chooses its fused kernels for four axes only, and else forms all the weights.
-    inputs = [None if x is None else _with_four_axes(x) for x in (q, k, v, additive)]
-    out = scaled_dot_product_attention(*inputs, scale=scale)
-    return out.reshape(*q.shape[:-1], v.shape[-1])
+def _by_rows(function, q, k, mask, bias, scale, softcap):
+    """Apply `function` to some of the queries at a time, and join what it returns."""
+    at_once = SCORES_AT_ONCE["cpu" if q.device.type == "cpu" else "other"]
+    size = max(1, at_once // max(1, math.prod(q.shape[:-2]) * k.shape[-2]))
+    slices = [slice(start, start + size) for start in range(0, max(1, q.shape[-2]), size)]
+    parts = [
+        function(q[..., rows, :], k, _rows(mask, rows), _rows(bias, rows), scale, softcap)
+        for rows in slices
+    ]
+    return torch.cat(parts, dim=-2)
+
+
+def _rows(x, rows):
+    """Return the rows of a mask or bias, of any shape that broadcasts, for some of the queries."""
+    whole = not isinstance(x, Tensor) or x.ndim < 2 or x.shape[-2] == 1
+    return x if whole else x[..., rows, :]
+
+
+def _weights(q, k, mask, bias, scale, softcap):
+    scores = scaled_dot_scores(widened(q), widened(k), scale)
+    if softcap is not None:
+        scores = softcap * scores.div_(softcap).tanh_()
+    if isinstance(bias, Tensor):
+        scores = scores + bias.to(q.dtype)
+    elif mask is True:
+        return torch.softmax(scores, dim=-1).to(q.dtype)  # no row is empty
+    return softmax(masked(scores, mask)).to(q.dtype)
+
+
+def fused(q, k, v, mask, bias, scale):
+    """Return attention by torch's fused kernels; query heads may share a key head.
+
+    torch chooses these kernels for four axes only, and else forms all the weights.
+    """
+    allowed, empty = _allowed(mask, bias, q), None
+    if q.device.type == "cpu":
+        if allowed is None and k.shape[-2] < LANES:
+            allowed = torch.ones((), dtype=torch.bool)
+    elif allowed is not None:
+        # Elsewhere the kernels do not all agree on a query that may look nowhere, forward or
+        # backward: let it look everywhere, then put zeros in its place.
+        empty = _empty(allowed)
+        allowed = allowed.masked_fill(empty, 1)
+    if allowed is not None:
+        allowed = _with_four_axes(_with_batch(allowed, q.shape[:-3]))
+    inputs = [_with_four_axes(x) for x in (q, k, v)]
+    grouped = q.shape[:-2] != k.shape[:-2]
+    out = scaled_dot_product_attention(*inputs, allowed, scale=scale, enable_gqa=grouped)
+    out = out.reshape(*q.shape[:-1], v.shape[-1])
+    return out if empty is None else out.masked_fill(empty, 0)
 
 
 def _with_four_axes(x):
     return x.flatten(0, -4) if x.ndim > 4 else x[(None,) * (4 - x.ndim)]
 
 
-def _additive_mask(mask, bias, q) -> Float[Tensor, "..."] | None:
-    """Return `mask` and `bias` as one bias in the dtype of `q`, -inf where mask is False."""
-    if mask is True and not isinstance(bias, Tensor):
-        return None  # one number added to every score of a row changes no weight
-    allowed = torch.as_tensor(mask, device=q.device)
-    bias = torch.as_tensor(bias, device=q.device).to(q.dtype)
-    return torch.where(allowed, bias, -torch.inf)
+def _with_batch(allowed, batch):
+    """Return `allowed` with the leading axes `batch`, where flattening needs them.
+
+    All others stay of size 1 where they are: torch makes a float of every entry of a mask.
+    """
+    allowed = allowed[(None,) * (len(batch) + 3 - allowed.ndim)]
+    return allowed.expand(*batch, -1, -1, -1) if len(batch) > 1 else allowed
+
+
+def _allowed(mask, bias, q) -> Bool[Tensor, "..."] | Float[Tensor, "..."] | None:
+    """Return `mask` and `bias` as torch takes them: one boolean mask, or one bias with -inf."""
+    if isinstance(bias, Tensor):
+        return masked(bias.to(q.dtype), mask)
+    # One number added to every score of a row changes no weight.
+    return None if mask is True else torch.as_tensor(mask, device=q.device)
+
+
+def _empty(allowed) -> Bool[Tensor, "..."]:
+    """Return which rows of what `_allowed` returned let nothing through."""
+    shut = ~allowed if allowed.dtype == torch.bool else allowed == -torch.inf
+    return shut.all(dim=-1, keepdim=True)

@@ -16,7 +16,7 @@ def masked(scores: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | bool) -> Fl
     """Return `scores` with -inf where `mask` is False."""
     if mask is True:
         return scores
-    return scores.masked_fill(~torch.as_tensor(mask, device=scores.device), -torch.inf)
+    return torch.where(torch.as_tensor(mask, device=scores.device), scores, -torch.inf)
 
 
 def softmax(
@@ -43,9 +43,10 @@ def softmax(
     scores = widened(x)
     top = scores.detach().amax(dim=axis, keepdim=True)
     empty = top == -torch.inf
+    if t != 1:
+        scores = (scores - top.masked_fill(empty, 0)) / t
     # torch.softmax alone gives nan for a row without a finite score, forward and backward.
-    shifted = (scores - top.masked_fill(empty, 0)).masked_fill(empty, 0)
-    return torch.softmax(shifted / t, dim=axis).masked_fill(empty, 0).to(x.dtype)
+    return (torch.softmax(torch.where(empty, 0, scores), dim=axis) * ~empty).to(x.dtype)
 
 
 def softmax_jacobian(weights: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n n"]:

@@ -1,0 +1,52 @@
+"""Weigh and time a call on a CPU, in a process of its own and on one thread."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+THREADS = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def peak() -> int:
+    """Return the most memory that this process has held, in bytes.
+
+    Linux hands the peak that getrusage knows down to child processes; its status file does not.
+    """
+    if STATUS.exists():
+        (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def weighed(function) -> float:
+    """Return by how many megabytes `function()` raises the peak, beyond the array it returns."""
+    if CLEAR.exists():
+        CLEAR.write_text("5")  # forget the peak of the imports: Linux counts anew from here
+    before = peak()
+    result = function()
+    return max(0.0, (peak() - before - result.nbytes) / 1e6)
+
+
+def timed(function, seconds: float = 2.0, most: int = 100) -> float:
+    """Return the least CPU time of one `function()`, in milliseconds, of as many as fit."""
+    times, end = [], time.process_time() + seconds
+    while not times or (time.process_time() < end and len(times) < most):
+        start = time.process_time()
+        function()
+        times.append(time.process_time() - start)
+    return 1e3 * min(times)
+
+
+def in_own_process(script, *arguments) -> dict:
+    """Return the JSON object that `script` prints, run with `arguments` on one thread."""
+    command = [sys.executable, str(script), *map(str, arguments)]
+    done = subprocess.run(
+        command, env=os.environ | THREADS, check=True, stdout=subprocess.PIPE, text=True
+    )
+    return json.loads(done.stdout)

@@ -1,0 +1,227 @@
+"""Plant known bugs into a copy of the package, one at a time, and see which tests find them.
+
+    python tests/planted_bugs.py             # all: what `make planted-bugs` runs
+    python tests/planted_bugs.py window      # those of one topic
+
+A bug counts as found when at least two tests fail. What it prints is a table: the topic, what was
+planted, and the first two tests that failed. A bug whose text is no longer in the package, or
+that fewer than two tests find, makes the run fail.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# topic, what is wrong, file in attn_course, its text, the text planted
+BUGS = [
+    (
+        "masks",
+        "causal aligned top left",
+        "reference/masks.py",
+        '    return check_size("keys", keys) - check_size("queries", queries)',
+        '    return 0 * (check_size("keys", keys) - check_size("queries", queries))',
+    ),
+    (
+        "masks",
+        "a window one key too wide",
+        "reference/masks.py",
+        "(ahead <= 0) & (ahead > -window)",
+        "(ahead <= 0) & (ahead >= -window)",
+    ),
+    (
+        "masks",
+        "padding ignored",
+        "fast/masks.py",
+        "< lengths[..., None, None, None]",
+        "< keys + 0 * lengths[..., None, None, None]",
+    ),
+    (
+        "multi_head",
+        "heads split without swapping the axes",
+        "reference/multi_head.py",
+        "    pieces = x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads)\n    return pieces.swapaxes(-3, -2)",
+        "    return x.reshape(*x.shape[:-2], heads, x.shape[-2], x.shape[-1] // heads)",
+    ),
+    (
+        "multi_head",
+        "key heads tiled instead of repeated",
+        "reference/multi_head.py",
+        "g = h // group",
+        "g = h % k.shape[-3]",
+    ),
+    (
+        "multi_head",
+        "a key head for the wrong members of a group",
+        "fast/multi_head.py",
+        "function(q[..., g::group, :, :], k, v,",
+        "function(q[..., g * len(q) : g * len(q) + k.shape[-3], :, :], k, v,",
+    ),
+    (
+        "positions",
+        "RoPE turns the wrong way in one half",
+        "reference/positions.py",
+        "(x * cos - y * sin).astype(dtype), (y * cos + x * sin)",
+        "(x * cos + y * sin).astype(dtype), (y * cos + x * sin)",
+    ),
+    (
+        "positions",
+        "ALiBi aligned top left",
+        "reference/positions.py",
+        "slopes[h] * -abs(j - (i + offset))",
+        "slopes[h] * -abs(j - i)",
+    ),
+    (
+        "gradients",
+        "softcap forgotten",
+        "reference/gradients.py",
+        "            grad_scores = grad_scores * (1 - bounded**2)",
+        "            grad_scores = grad_scores * (1 - 0 * bounded**2)",
+    ),
+    (
+        "gradients",
+        "scale forgotten",
+        "reference/gradients.py",
+        "        grad_q = scale * (grad_scores @ k)",
+        "        grad_q = grad_scores @ k",
+    ),
+    (
+        "tiled",
+        "the denominator not rescaled",
+        "reference/tiled.py",
+        "            total *= fade\n",
+        "            total *= 1\n",
+    ),
+    (
+        "tiled",
+        "the output not rescaled",
+        "fast/tiled.py",
+        "fade * output + exponentials @ v",
+        "output + exponentials @ v",
+    ),
+    (
+        "tiled",
+        "parts merged without their log-sum-exp",
+        "reference/tiled.py",
+        "weights = softmax(lses, axis=0)[..., None]",
+        "weights = softmax(0 * lses, axis=0)[..., None]",
+    ),
+    (
+        "window",
+        "the first key of a block missing",
+        "reference/window.py",
+        "start + offset - window + 1",
+        "start + offset - window + 2",
+    ),
+    (
+        "window",
+        "a window one key too wide",
+        "fast/window.py",
+        "window_mask(block, size, window, device=q.device)",
+        "window_mask(block, size, window + 1, device=q.device)",
+    ),
+    (
+        "linear",
+        "the newest value missing from the state",
+        "reference/linear.py",
+        "            z = z + k_t.sum(axis=-2)\n",
+        "            z = z + k_t.sum(axis=-2)\n            S = S - k_t.mT @ v_t * 0.5\n",
+    ),
+    (
+        "linear",
+        "the delta rule adds without erasing",
+        "reference/linear.py",
+        "(v_t - k_t @ S)",
+        "(v_t - 0 * k_t @ S)",
+    ),
+    (
+        "cache",
+        "a window too short by one",
+        "reference/cache.py",
+        "min(self.length, self.window - 1)",
+        "min(self.length, self.window - 2)",
+    ),
+    (
+        "cache",
+        "a new token looks at its future",
+        "fast/cache.py",
+        "mask = cache.mask(queries) & mask",
+        "mask = (cache.mask(queries) | True) & mask",
+    ),
+    (
+        "transformer",
+        "variance over d - 1",
+        "reference/transformer.py",
+        "variance = (centered**2).mean(axis=-1, keepdims=True)",
+        "variance = centered.var(axis=-1, keepdims=True, ddof=1)",
+    ),
+    (
+        "transformer",
+        "memory unmasked",
+        "fast/transformer.py",
+        "heads, memory_mask), norm_2)",
+        "heads, True), norm_2)",
+    ),
+    (
+        "dot_product",
+        "softcap left out",
+        "fast/dot_product.py",
+        "scores = softcap * scores.div_(softcap).tanh_()",
+        "scores = scores + 0 * softcap",
+    ),
+    (
+        "dot_product",
+        "scale ignored",
+        "reference/dot_product.py",
+        "scaled_dot_scores(q, k, scale)",
+        "scaled_dot_scores(q, k)",
+    ),
+]
+TESTS = {  # where a topic's bugs are looked for, besides tests/test_TOPIC.py
+    "": ("tests/test_parity.py", "tests/test_gradients.py", "tests/conformance"),
+}
+
+
+def failed(copy, topic):
+    """Return the names of the first two tests that fail in the copy of the project."""
+    tests = [f"tests/test_{topic}.py", *TESTS[""]]
+    command = [sys.executable, "-m", "pytest", "-q", "--maxfail=2", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, *tests],
+        cwd=copy,
+        env=os.environ | {"PYTHONPATH": str(copy)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+
+
+def main() -> int:
+    chosen = [bug for bug in BUGS if not sys.argv[1:] or bug[0] in sys.argv[1:]]
+    missed = 0
+    for number, (topic, what, name, text, planted) in enumerate(chosen, 1):
+        original = (ROOT / "attn_course" / name).read_text()
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder)
+            for part in ("attn_course", "tests", "book/execute.py", "pyproject.toml"):
+                source, target = ROOT / part, copy / part
+                target.parent.mkdir(exist_ok=True)
+                (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
+            (copy / "attn_course" / name).write_text(original.replace(text, planted))
+            found = failed(copy, topic) if original.count(text) == 1 else []
+        missed += len(found) < 2
+        print(f"{number}/{len(chosen)} {topic}: {what} ({name})", flush=True)
+        for test in found or ["NOT PLANTED: its text is not there once"]:
+            print(f"      {test}", flush=True)
+    print(f"{len(chosen) - missed} of {len(chosen)} were found by two tests or more")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
