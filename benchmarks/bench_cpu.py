@@ -22,7 +22,7 @@ from measure import in_own_process, timed, weighed
 
 RESULTS = Path(__file__).parent / "results" / "cpu.json"
 WIDTH, SOFTCAP, WINDOW = 64, 20.0, 256
-ROUNDS = 2
+ROUNDS, LONG = 2, 20_000  # one round of what is long, which is steady by itself
 LENGTHS = (1024, 4096, 16384, 65536)
 
 
@@ -116,6 +116,39 @@ def sdpa(is_causal=False, masked=False):
     return build
 
 
+def sdpa_on(q, k, v):
+    """torch's own, on what has no axes of batch and heads."""
+    import torch
+
+    inputs = (x[None, None] for x in (q, k, v))
+    return torch.nn.functional.scaled_dot_product_attention(*inputs)[0, 0]
+
+
+def tiled_on(q, k, v):
+    from attn_course import fast
+
+    return fast.tiled_attention(q, k, v)
+
+
+def torch_gradients(attend):
+    """The gradient with respect to the queries, which costs what all three cost."""
+
+    def build(n):
+        import torch
+
+        inputs = [x.requires_grad_() for x in tensors(n, WIDTH)]
+        return lambda: torch.autograd.grad(attend(*inputs).sum(), inputs)[0]
+
+    return build
+
+
+def numpy_gradients(n):
+    from attn_course import reference
+
+    q, k, v, grad = arrays(n, WIDTH, count=4)
+    return lambda: reference.tiled_attention_backward(q, k, v, grad)[0]
+
+
 def decoding(library_name):
     """One more token after `n` in the cache."""
 
@@ -162,6 +195,11 @@ QUESTIONS = {
         "fast.tiled_attention": torch_of("tiled_attention", "causal_mod"),
         "reference.tiled_attention": numpy_of("tiled_attention", "causal_mod"),
     },
+    "gradients": {
+        "torch sdpa": torch_gradients(sdpa_on),
+        "fast.tiled_attention": torch_gradients(tiled_on),
+        "reference.tiled_attention_backward": numpy_gradients,
+    },
     "softcap": {
         "torch textbook": torch_textbook(softcap=SOFTCAP),
         "fast.attention": torch_of("attention", softcap=SOFTCAP),
@@ -206,7 +244,7 @@ def measure(question, form, tokens):
     """Return milliseconds and megabytes of one form at one length, measured in this process."""
     QUESTIONS[question][form](64)()  # loads what is loaded at the first call
     run = QUESTIONS[question][form](tokens)
-    return {"extra_mb": round(weighed(run), 1), "cpu_ms": round(timed(run), 3)}
+    return {"extra_mb": round(weighed(run), 1), "cpu_ms": round(timed(run, 1.0), 3)}
 
 
 def machine():
@@ -247,7 +285,7 @@ def main():
         (question, tokens, turn, form)
         for question in options.questions
         for tokens in options.tokens
-        for turn in range(ROUNDS)
+        for turn in range(1 if tokens > LONG else ROUNDS)
         for form in QUESTIONS[question]
         if fits(form, tokens)
     ]

@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-HERE = Path(__file__).parent
 THREADS = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -43,10 +42,12 @@ def timed(function, seconds: float = 2.0, most: int = 100) -> float:
     return 1e3 * min(times)
 
 
-def in_own_process(script, *arguments) -> dict:
-    """Return the JSON object that `script` prints, run with `arguments` on one thread."""
-    command = [sys.executable, str(script), *map(str, arguments)]
-    done = subprocess.run(
-        command, env=os.environ | THREADS, check=True, stdout=subprocess.PIPE, text=True
-    )
+def in_own_process(*arguments, **environment):
+    """Return what Python prints as JSON, run with `arguments` on one thread.
+
+    There `measure` can be imported. What goes wrong in it is shown, and raises here.
+    """
+    environment |= os.environ | THREADS | {"PYTHONPATH": str(Path(__file__).parent)}
+    command = [sys.executable, *map(str, arguments)]
+    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout)

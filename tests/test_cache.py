@@ -1,15 +1,12 @@
 """Caches: any chunks give what the whole text gives, refusals change nothing, cost, gradients."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from libraries import converted
+from measure import in_own_process
 from tolerance import assert_as_exact_as_plain, assert_equal64
 
 from attn_course import fast, reference
@@ -428,9 +425,10 @@ def test_steps_compile(name):
 
 
 MEASURE = """
-import time
+import json
 import numpy as np
 from attn_course import {library} as library
+from measure import timed
 
 rng = np.random.default_rng(0)
 
@@ -443,31 +441,19 @@ def heads(count, length):
     return torch.from_numpy(array)
 
 token = heads(4, 1), heads(2, 1), heads(2, 1)
+cost = []
 for length in (2**12, 2**13, 2**14, 2**15):
     cache = library.KVCache(2**17)
     cache.append(heads(2, length), heads(2, length))
-    times = []
-    for _ in range(20):
-        start = time.process_time()
-        library.cached_attention(*token, cache)
-        times.append(time.process_time() - start)
-    print(min(times))
+    cost.append(timed(lambda: library.cached_attention(*token, cache), most=20))
+print(json.dumps(cost))
 """
 
 
 @BOTH
 def test_a_step_costs_as_much_as_the_cache_is_long(library):
     code = MEASURE.format(library=library.__name__.rpartition(".")[-1])
-    threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | threads,
-    )
-    assert done.returncode == 0, done.stderr
-    cost = [float(line) for line in done.stdout.splitlines()]
+    cost = in_own_process("-c", code)
     # Eight times as long costs eight times as much: not 64, and not the same, as it would if the
     # room that is still empty were read too.
     assert 2 * cost[0] < cost[-1] < 24 * cost[0], cost

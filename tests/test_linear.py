@@ -2,9 +2,6 @@
 
 import copy
 import functools
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from libraries import converted, outputs, refuses
+from measure import in_own_process
 from tolerance import as_float64, assert_as_exact_as_plain, assert_equal64
 
 from attn_course import fast, reference
@@ -547,12 +545,11 @@ def test_compiles(name):
 
 # Cost
 
-# glibc would give the memory of long arrays alone back at once, and take it again page by page.
-KEEPING = os.environ | {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**32)}
 MEASURE = """
-import resource, sys, time
+import json, resource, sys
 import numpy as np
 from attn_course import {library} as library
+from measure import peak, timed
 
 LIMIT = 8 * 2**30  # a quadratic form fails at once, instead of filling the machine
 resource.setrlimit(resource.RLIMIT_AS, (LIMIT, LIMIT))
@@ -567,45 +564,32 @@ def arguments(n):
         made = [torch.from_numpy(x) for x in made]
     return made
 
-def seconds(function, given):
-    times = []
-    while sum(times) < 0.25:
-        start = time.process_time()
-        function(*given)
-        times.append(time.process_time() - start)
-    return min(times)
-
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
+figures = dict()
 for name, count in (
     ("linear_attention", 3),
     ("linear_attention_chunked", 3),
     ("gated_linear_attention_chunked", 4),
     ("delta_rule_chunked", 4),
 ):
-    function = getattr(library, name)
     short, long = (arguments(n)[:count] for n in (2**14, 2**16))
     before = peak()
-    print(name, seconds(function, long) / seconds(function, short), peak() - before)
+    times = [timed(lambda: getattr(library, name)(*given), 0.25) for given in (short, long)]
+    figures[name] = times[1] / times[0], (peak() - before) / 1e6
+print(json.dumps(figures))
 """
 
 
 @LIBRARIES
 def test_time_and_memory_grow_with_the_length_not_its_square(library):
     short = library.__name__.rpartition(".")[-1]
+    # glibc would give the memory of long arrays alone back at once, and take it again page by page.
+    keeping = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**32)}
     code = MEASURE.format(library=short, torch=library is fast)
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=KEEPING, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 4
-    for line in done.stdout.splitlines():
-        name, ratio, megabytes = line.split()
+    for name, (ratio, megabytes) in in_own_process("-c", code, **keeping).items():
         # Four times the length costs four times the time, and 16 if it were the square.
-        assert float(ratio) < 10, f"{name}: {ratio} times the time"
+        assert ratio < 10, f"{name}: {ratio} times the time"
         # Queries, keys and values have 12 MB; 65536² weights would have 16384.
-        assert float(megabytes) < 250, f"{name}: {megabytes} MB"
+        assert megabytes < 250, f"{name}: {megabytes} MB"
 
 
 # Bad arguments

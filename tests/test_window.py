@@ -1,15 +1,12 @@
 """window_attention: by hand, equal to attention with the mask, linear cost, bad arguments."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from libraries import converted, outputs, refuses
+from measure import in_own_process
 from tolerance import assert_as_exact_as_plain, assert_equal64
 
 from attn_course import fast, reference
@@ -199,21 +196,11 @@ def test_it_compiles(name):
         assert_equal64(ours, wanted)
 
 
-# The peak is read from the process's own memory: ru_maxrss is never less than that of the process
-# which started it.
 MEASURE = """
-import sys, time
-from pathlib import Path
+import json
 import numpy as np
 from attn_course import {library} as library
-
-def peak():
-    status = Path("/proc/self/status")
-    if status.exists():
-        return int(status.read_text().split("VmHWM:")[1].split()[0])
-    import resource
-    unit = 1024 if sys.platform == "darwin" else 1
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
+from measure import peak, timed
 
 def arguments(n, count):
     rng = np.random.default_rng(n)
@@ -224,43 +211,27 @@ def arguments(n, count):
         made = [torch.from_numpy(x) for x in made]
     return made
 
+figures = dict()
 for name, count in (("window_attention", 3), ("window_attention_backward", 4)):
     function = getattr(library, name)
     function(*arguments(2**10, count), 256)
-    for n in (2**14, 2**15, 2**16):
-        given, times = arguments(n, count), []
-        before = peak()
-        for _ in range(2**15 // n or 1):
-            start = time.process_time()
-            function(*given, 256)
-            times.append(time.process_time() - start)
-        print(name, n, min(times), peak() - before)
+    short, long = (arguments(n, count) for n in (2**14, 2**16))
+    before = peak()
+    times = [timed(lambda: function(*given, 256), 0.25) for given in (short, long)]
+    figures[name] = times[1] / times[0], (peak() - before) / 1e6
+print(json.dumps(figures))
 """
 
 
 @BOTH
-@pytest.mark.skipif(sys.platform == "win32", reason="no resource usage there")
 def test_time_and_memory_are_linear_in_the_length(library):
     code = MEASURE.format(library=library.__name__.rpartition(".")[-1])
-    threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | threads,
-    )
-    assert done.returncode == 0, done.stderr
-    lines = [line.split() for line in done.stdout.splitlines()]
-    assert len(lines) == 6
-    for start in (0, 3):
-        seconds = {int(n): float(s) for _, n, s, _ in lines[start : start + 3]}
-        # Linear is 4, quadratic 16.
-        assert seconds[2**16] < 8 * seconds[2**14], (lines[start][0], seconds)
+    for name, (ratio, megabytes) in in_own_process("-c", code).items():
+        # Four times the length costs four times the time, and 16 if it were the square.
+        assert ratio < 8, f"{name}: {ratio} times the time"
         # Two numbers for each query and key of its window are 128 MB; all queries by all keys are
         # 4 GB even of booleans.
-        kilobytes = sum(int(growth) for *_, growth in lines[start : start + 3])
-        assert kilobytes < 2**17, (lines[start][0], kilobytes)
+        assert megabytes < 128, f"{name}: {megabytes} MB"
 
 
 def zeros(*shape, dtype=np.float64):
