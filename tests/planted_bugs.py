@@ -45,8 +45,8 @@ BUGS = [
         "multi_head",
         "heads split without swapping the axes",
         "reference/multi_head.py",
-        "    pieces = x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads)\n    return pieces.swapaxes(-3, -2)",
-        "    return x.reshape(*x.shape[:-2], heads, x.shape[-2], x.shape[-1] // heads)",
+        "    return pieces.swapaxes(-3, -2)",
+        "    return pieces.reshape(*x.shape[:-2], heads, x.shape[-2], x.shape[-1] // heads)",
     ),
     (
         "multi_head",

@@ -21,7 +21,7 @@ def measured(question, form, tokens):
         ("attention", "fast.attention", 4096, 1.25, 4),
         ("attention", "fast.tiled_attention", 4096, 3, 16),
         ("attention", "reference.tiled_attention", 16384, 2, 16),
-        ("causal", "reference.tiled_attention", 16384, 2, 16),
+        ("causal", "reference.tiled_attention", 16384, 3, 16),
         ("gradients", "fast.tiled_attention", 4096, 8, 40),
         ("gradients", "reference.tiled_attention_backward", 4096, 3, 20),
         ("softcap", "fast.attention", 4096, 1.25, 40),

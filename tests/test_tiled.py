@@ -1,10 +1,6 @@
-"""tiled_attention and its parts: equal to attention, in linear memory, nearly as fast as fused."""
+"""tiled_attention and its parts: equal to attention, tiles skipped, gradients, bad arguments."""
 
 import copy
-import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from libraries import converted, refuses
+from measure import in_own_process
 from tolerance import assert_as_exact_as_plain, assert_equal64
 
 from attn_course import fast, reference
@@ -401,7 +398,7 @@ def test_second_derivatives(device):
 
 def test_compiles():
     # In a process of its own: torch cannot trace methods in the wrapping of the tests' type checks.
-    assert measured(COMPILED) == "equal"
+    assert in_own_process("-c", COMPILED) == "equal"
 
 
 COMPILED = """
@@ -416,93 +413,6 @@ for given in (q, k, v, fast.causal_mask(5, 9)), (q, k, v, fast.causal_mod(5, 9))
     assert all(torch.allclose(ours, theirs, atol=1e-6) for ours, theirs in pairs)
 print(json.dumps("equal"))
 """
-
-# A process of its own, so that nothing else has raised the peak. What it prints is in MB, and
-# includes the output.
-MEMORY = """
-import json, resource
-import numpy as np
-{imports}
-
-def growth(call, *inputs):
-    call(*(x[..., :600, :] for x in inputs))  # what the libraries load at first use
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    call(*inputs)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-
-def drawn(n):
-    return [np.random.default_rng(n).standard_normal((1, 1, n, 64), np.float32) for n in 3 * [n]]
-
-{calls}
-"""
-
-REFERENCE_MEMORY = MEMORY.format(
-    imports="from attn_course.reference import tiled_attention, tiled_attention_backward",
-    calls="""
-forward = growth(tiled_attention, *drawn(16384))
-backward = growth(lambda q, k, v: tiled_attention_backward(q, k, v, v), *drawn(8192))
-print(json.dumps([forward, backward]))
-""",
-)
-
-FAST_MEMORY_AND_SPEED = MEMORY.format(
-    imports="""
-import time, torch
-from attn_course import fast
-from attn_course.reference import tiled_attention
-
-torch.set_num_threads(1)
-""",
-    calls="""
-def gradients(*inputs):
-    inputs = [torch.from_numpy(x).requires_grad_() for x in inputs]
-    return torch.autograd.grad(fast.tiled_attention(*inputs).sum(), inputs)
-
-memory = growth(gradients, *drawn(8192))
-inputs = drawn(16384)
-tensors = [torch.from_numpy(x) for x in inputs]
-calls = {
-    "fused": lambda: torch.nn.functional.scaled_dot_product_attention(*tensors),
-    "tiled": lambda: tiled_attention(*inputs),
-}
-times = {name: [] for name in calls}
-for name in 3 * ["fused", "tiled"]:
-    start = time.process_time()
-    calls[name]()
-    times[name].append(time.process_time() - start)
-print(json.dumps({"memory": memory} | {name: min(several) for name, several in times.items()}))
-""",
-)
-
-
-def measured(script):
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    ran = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
-    )
-    assert ran.returncode == 0, ran.stderr
-    return json.loads(ran.stdout)
-
-
-@pytest.fixture(scope="module")
-def figures():
-    return measured(FAST_MEMORY_AND_SPEED)
-
-
-def test_memory_of_the_reference_is_linear():
-    forward, backward = measured(REFERENCE_MEMORY)
-    assert forward < 16 + 4  # all scores at once would be 1024
-    assert backward < 16 + 6  # besides three gradients; all scores would be 256, more than once
-
-
-def test_memory_of_fast_is_linear_with_gradients(figures):
-    assert figures["memory"] < 100  # all weights would be 256, more than once
-
-
-def test_speed_is_near_that_of_the_fused_kernel(figures):
-    # Stable: processor time of one thread, the best of several in turn in one process. What else
-    # runs on the machine slows all alike: with ten other processes the ratio was 1.65.
-    assert figures["tiled"] < 2 * figures["fused"]
 
 
 def zeros(*shape, dtype=np.float64):

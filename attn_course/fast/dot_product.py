@@ -44,6 +44,8 @@ def attention_weights(
         ValueError: the shapes do not fit, a number is not finite, or `softcap` not positive.
     """
     scale, softcap = check_attention(Tensor, q, k, mask, bias, scale, softcap)
+    if mask is True and softcap is None and not isinstance(bias, Tensor):
+        return _weights(q, k, mask, bias, scale, softcap)  # joining would cost more than it saves
     return _by_rows(_weights, q, k, mask, bias, scale, softcap)
 
 
