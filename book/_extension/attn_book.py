@@ -108,6 +108,15 @@ def _start_formula_server(rundir, timeout):
             time.sleep(0.01)
 
 
+class _Class(type):
+    """The type of empty classes. One may stand for a module, such as `nn`: it has classes too."""
+
+    def __getattr__(cls, name):
+        if not name[0].isupper():
+            raise AttributeError(name)
+        return _Class(name, (), {"__module__": f"{cls.__module__}.{cls.__name__}"})
+
+
 class _StandIn(ModuleType):
     """A module of which every attribute is an empty class."""
 
@@ -116,7 +125,7 @@ class _StandIn(ModuleType):
     def __getattr__(self, name):
         if name.startswith("__"):
             raise AttributeError(name)
-        return type(name, (), {"__module__": self.__name__})
+        return _Class(name, (), {"__module__": self.__name__})
 
 
 class _StandInForTorch(MetaPathFinder, Loader):
