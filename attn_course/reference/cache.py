@@ -32,12 +32,12 @@ class _Cache:
 
     @property
     def keys(self) -> Float[np.ndarray, "*b length d"]:
-        """A view of the keys kept, oldest first. Before the first `append` there are none to ask."""
+        """A view of the keys kept, oldest first. Before the first `append` there is none."""
         return check_stored("keys", self._stored)[0][..., : self.length, :]
 
     @property
     def values(self) -> Float[np.ndarray, "*b length e"]:
-        """A view of the values kept, oldest first. Before the first `append` there are none."""
+        """A view of the values kept, oldest first. Before the first `append` there is none."""
         return check_stored("values", self._stored)[1][..., : self.length, :]
 
     @property
