@@ -50,3 +50,11 @@ def unchecked():
     config.update("jaxtyping_disable", True)
     yield
     config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(autouse=True)
+def _forget_what_was_compiled(request):
+    """Let no test that compiles use up the number of compilations that torch allows another."""
+    yield
+    if "compile" in request.node.name:
+        torch.compiler.reset()
