@@ -130,6 +130,12 @@ def check_size(name, value, minimum=0):
     return size
 
 
+def check_bool(name, value):
+    """Raise TypeError unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is {described(value)}, expected a bool")
+
+
 def check_number(name, value, *, positive=False, dtype=None):
     """Return `value` as a float, or raise unless it is one finite real number.
 
@@ -230,9 +236,14 @@ def check_bias(kind, bias, shape, *, called="bias", **like):
         check_floating(called, bias)
         check_broadcast(called, bias, shape)
         check_devices(**like, **{called: bias})
-    else:
+    elif isinstance(bias, numbers.Real):
         (array,) = like.values()
         check_number(called, bias, dtype=array.dtype)
+    else:
+        raise TypeError(
+            f"{called} is {described(bias)}, expected a finite number or a floating "
+            f"{kind.__module__}.{kind.__name__}"
+        )
 
 
 def check_broadcast(name, array, shape):
@@ -622,8 +633,7 @@ def check_buckets(buckets, max_distance, bidirectional, name="buckets"):
 
     `name` is how the message calls the number of buckets.
     """
-    if not isinstance(bidirectional, bool):
-        raise TypeError(f"bidirectional is {described(bidirectional)}, expected a bool")
+    check_bool("bidirectional", bidirectional)
     buckets = check_size(name, buckets, minimum=4 if bidirectional else 2)
     if bidirectional and buckets % 2:
         raise ValueError(f"{name} is {buckets}, expected an even number: half for each direction")

@@ -185,6 +185,14 @@ def test_torch_needs_no_gradients_switched_on(mode, device):
             assert not gradient.requires_grad
 
 
+def test_a_bias_of_one_number_costs_torch_no_digits(device):
+    arguments = [torch.from_numpy(array).to(device) for array in drawn(12, 4, 5)]
+    mask = fast.causal_mask(4, 5, device=device)
+    expected = fast.attention_bias_backward(*arguments, mask)
+    for bias in (2.0**40, 1e300):
+        assert torch.equal(fast.attention_bias_backward(*arguments, mask, bias=bias), expected)
+
+
 def test_torch_differentiates_a_second_time(device):
     inputs = [torch.from_numpy(x).to(device).requires_grad_() for x in drawn(10, 3, 4)]
 

@@ -30,9 +30,11 @@ def picture(mask):
         ("window_mask", (4, 4, 1), ["x...", ".x..", "..x.", "...x"]),
         ("window_mask", (2, 5, 3), [".xxx.", "..xxx"]),
         ("window_mask", (3, 3, 9), ["x..", "xx.", "xxx"]),
+        ("window_mask", (3, 3, 2**64), ["x..", "xx.", "xxx"]),
         ("prefix_mask", (4, 4, 2), ["xx..", "xx..", "xxx.", "xxxx"]),
         ("prefix_mask", (3, 3, 0), ["x..", "xx.", "xxx"]),
         ("prefix_mask", (2, 3, 7), ["xxx", "xxx"]),
+        ("prefix_mask", (2, 3, 2**63), ["xxx", "xxx"]),
     ],
 )
 def test_small_masks(library, name, arguments, expected):

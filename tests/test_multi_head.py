@@ -423,6 +423,28 @@ def test_rotate_gets_each_heads_rows_and_their_positions():
     assert_equal64(out, expected)
 
 
+@pytest.mark.parametrize("kv_heads", [4, 2, 1])
+def test_the_modules_weights_are_those_that_it_averages_by(kv_heads):
+    torch.manual_seed(0)
+    sizes = {"key_width": 5, "value_width": 7}
+    layer = fast.MultiHeadAttention(12, 4, kv_heads, rotate=fast.rotary_interleaved, **sizes)
+    layer = layer.train().double()
+    q, k, v, bias = (torch.from_numpy(x) for x in drawn(8, (2, 3, 12), (2, 6, 5), (2, 6, 7), (6,)))
+    mask = fast.causal_mask(3, 6)
+    with pytest.raises(ValueError, match=r"multiple of 2|even"):
+        layer.weights(q, k)  # heads of width 3 cannot be turned by pairs
+    layer.rotate = lambda x, positions: x * (1 + positions[:, None])
+    weights = layer.weights(q, k, mask, bias=bias)
+    assert weights.shape == (2, 4, 3, 6)
+    values = fast.split_heads(layer.value(v), kv_heads).repeat_interleave(4 // kv_heads, dim=1)
+    expected = layer(q, k, v, mask, bias=bias)
+    assert_equal64(layer.output(fast.merge_heads(weights @ values)), expected)
+    layer.dropout.p = 0.5  # a weight is what the layer would give without dropout
+    assert torch.equal(layer.weights(q, k, mask, bias=bias), weights)
+    own = fast.MultiHeadAttention(6, 3).double()
+    assert torch.equal(own.weights(v[..., :6]), own.weights(v[..., :6], v[..., :6]))
+
+
 def test_with_rotary_a_shift_of_all_positions_changes_nothing():
     torch.manual_seed(0)
     plain = fast.MultiHeadAttention(8, 2, rotate=fast.rotary).double()
@@ -593,7 +615,7 @@ test_bad_arguments = refuses(BAD)
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"bias": "0"}, TypeError, "bias is a str"),
+        ({"bias": "0"}, TypeError, "bias is a str, expected a finite number or a floating"),
         ({"bias": np.nan}, ValueError, "bias is nan"),
         ({"scale": np.inf}, ValueError, "scale is inf"),
         ({"softcap": 0.0}, ValueError, "softcap is 0.0, expected a positive"),
@@ -622,6 +644,8 @@ def test_bad_options(library, options, error, message):
         ((8, 4), {"dropout": 1.5}, ValueError, "dropout is 1.5, expected a number from 0 to 1"),
         ((8, 4), {"dropout": -0.1}, ValueError, "dropout is -0.1"),
         ((8, 4), {"dropout": None}, TypeError, "dropout is a NoneType"),
+        ((8, 4), {"bias": 1.0}, TypeError, "bias is 1.0, expected a bool"),
+        ((8, 4), {"rotate": True}, TypeError, "rotate is True, expected a function"),
     ],
 )
 def test_bad_sizes(sizes, options, error, message):

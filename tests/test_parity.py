@@ -477,6 +477,18 @@ def test_inputs_are_left_alone(case):
             np.testing.assert_array_equal(others[key], before)
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_the_default_device_plays_no_part(case):
+    name, given, options = CASES[case]
+    tensors = [torch.from_numpy(array) for array in given]
+    torch_options = {key: to_torch(value, "cpu") for key, value in options.items()}
+    expected = outputs(function(fast, name)(*tensors, **torch_options))
+    with torch.device("meta"):
+        ours = outputs(function(fast, name)(*tensors, **torch_options))
+    for output, wanted in zip(ours, expected, strict=True):
+        assert torch.equal(output, wanted)
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_attention_compiles():
     q, k, v = (torch.from_numpy(array) for array in ATTENTION)

@@ -85,6 +85,25 @@ def test_numbers_are_written_with_all_their_digits(digits):
             assert f">{weight:.{digits}f}</text>" in svg
 
 
+@pytest.mark.parametrize(
+    ("x", "named"),
+    [
+        ([128, 256, 512, 1024], ["128", "256", "512", "1024"]),
+        (2 ** np.arange(9), ["1", "2", "4", "8", "16", "32", "64", "128", "256"]),
+        (2 ** np.arange(7, 16), ["128", "512", "2048", "8192", "32768"]),
+        (2 ** np.arange(14, 20), ["16384", "32768", "65536", "131072", "262144", "524288"]),
+        (2 ** np.arange(9, 21), ["512", "2048", "8192", "32768", "131072", "524288"]),
+        ([1000, 1010, 100000], ["1000", "100000"]),
+        ([32768], ["32768"]),
+    ],
+)
+def test_names_of_a_logarithmic_axis_do_not_touch(x, named):
+    picture = plots.lines(x, {"a": np.ones(len(x))}, xlabel="x", ylabel="y", logx=True, **TEXT)
+    for svg in picture.drawings.values():
+        ticks = re.findall(r'text-anchor: middle[^>]* y="209[^>]*>(\d+)</text>', svg)
+        assert ticks == named
+
+
 @pytest.mark.parametrize("name", DRAWN)
 def test_drawings_are_well_formed_and_light(name):
     for svg in DRAWN[name]().drawings.values():

@@ -289,6 +289,13 @@ def evaluated(library, mod, heads, queries, keys):
     return mod(0, h, i, j)
 
 
+@pytest.mark.parametrize("library", [reference, fast])
+def test_alibi_takes_nothing_from_the_last_key_of_the_last_query(library):
+    mod = library.alibi_mod(2, 3, 5)  # slopes 1/16 and 1/256
+    h, i, j = (torch.tensor(x) if library is fast else np.array(x) for x in (0, 2, [4, 3, 0]))
+    assert np.asarray(mod(0, h, i, j)).tolist() == [0, -1 / 16, -4 / 16]
+
+
 @given(st.integers(1, 13), sizes, sizes)
 def test_both_forms_of_alibi_agree(heads, queries, keys):
     array = reference.alibi_bias(heads, queries, keys)

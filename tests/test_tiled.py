@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from libraries import converted, refuses
+from libraries import converted, outputs, refuses
 from measure import in_own_process
 from tolerance import assert_as_exact_as_plain, assert_equal64
 
@@ -343,6 +343,28 @@ def test_views_in_any_memory_order(library):
     if library is fast:  # which has no negative strides
         k, v = (np.asfortranarray(x) for x in (k, v))
     assert_equal64(called(library, "tiled_attention", q, k, v, block=2), expected)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_block_may_be_of_any_size(library):
+    q, k, v = drawn(16, 5, 9)
+    for name, arguments in (
+        ("online_softmax", (q,)),
+        ("partial_attention", (q, k, v)),
+        ("tiled_attention_backward", (q, k, v, q[:, :2])),
+    ):
+        expected = called(library, name, *arguments)
+        ours = called(library, name, *arguments, block=10**400)
+        for output, wanted in zip(outputs(ours), outputs(expected), strict=True):
+            assert_equal64(output, wanted)
+
+
+def test_what_was_made_in_inference_mode_can_be_used_outside(device):
+    with torch.inference_mode():
+        inputs = [torch.from_numpy(x).to(device).clone() for x in drawn(17, 5, 9)]
+        mask = fast.causal_mask(5, 9, device=device)
+    out = fast.tiled_attention(*inputs, mask, block=4)
+    assert_equal64(out, fast.attention(*inputs, mask))
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

@@ -102,6 +102,18 @@ def test_only_near_keys_are_touched(library):
 
 
 @BOTH
+@pytest.mark.parametrize("softcap", [None, 2.0])
+def test_a_window_may_be_of_any_size(library, softcap):
+    arrays = converted(library, *drawn(4, 5, 7))
+    expected = library.window_attention(*arrays[:3], 7, softcap=softcap)
+    assert_equal64(library.window_attention(*arrays[:3], 10**400, softcap=softcap), expected)
+    expected = library.window_attention_backward(*arrays, 7, softcap=softcap)
+    grads = library.window_attention_backward(*arrays, 10**400, softcap=softcap)
+    for grad, wanted in zip(grads, expected, strict=True):
+        assert_equal64(grad, wanted)
+
+
+@BOTH
 def test_views_and_batches(library):
     q, k, v, _ = drawn(3, 400, 400, heads=6, key_heads=3, batch=(2,))
     out = library.window_attention(*converted(library, q, k, v), 7)

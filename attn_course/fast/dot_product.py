@@ -63,7 +63,7 @@ def attention(
 
     As `attn_course.reference.attention`. The work is done by torch's fused
     `scaled_dot_product_attention`, except with a softcap, which that cannot express. It adds the
-    mask to the scores, so a key of nan or inf makes nan even where it is masked.
+    mask to the scores, so a query or key of nan or inf makes nan even where it is masked.
 
     >>> attention(torch.zeros(1, 2), torch.eye(2), torch.tensor([[0.0], [4.0]]))
     tensor([[2.]])
@@ -116,7 +116,7 @@ def fused(q, k, v, mask, bias, scale):
     allowed, empty = _allowed(mask, bias, q), None
     if q.device.type == "cpu":
         if allowed is None and k.shape[-2] < LANES:
-            allowed = torch.ones((), dtype=torch.bool)
+            allowed = torch.ones((), dtype=torch.bool, device=q.device)
     elif allowed is not None:
         # Elsewhere the kernels do not all agree on a query that may look nowhere, forward or
         # backward: let it look everywhere, then put zeros in its place.

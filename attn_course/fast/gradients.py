@@ -104,7 +104,8 @@ def attention_bias_backward(
         ValueError: as `attention_backward`.
     """
     check_attention_backward(Tensor, q, k, v, grad_output, mask, bias, scale, softcap)
-    bias = torch.as_tensor(bias, device=q.device).to(q.dtype)
+    # One number added to every score of a row changes no weight, but may cost digits.
+    bias = bias.to(q.dtype) if isinstance(bias, Tensor) else q.new_zeros(())
     bias = bias.expand(*q.shape[:-1], k.shape[-2])
     options = dict(scale=scale, softcap=softcap)
     _, backward = torch.func.vjp(lambda bias: attention(q, k, v, mask, bias=bias, **options), bias)

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from attn_course.arguments import (
     check_arrays,
+    check_bool,
+    check_functions,
     check_grouped,
     check_heads,
     check_inputs,
@@ -143,7 +145,8 @@ class MultiHeadAttention(nn.Module):
     torch.Size([3, 5, 8])
 
     Raises:
-        TypeError: a size is no integer, or `dropout` no number.
+        TypeError: a size is no integer, `bias` no bool, `dropout` no number, or `rotate` no
+            function.
         ValueError: a size is less than 1, `width` no multiple of `heads`, `heads` no multiple of
             `kv_heads`, or `dropout` not between 0 and 1.
     """
@@ -164,6 +167,9 @@ class MultiHeadAttention(nn.Module):
         width, heads, kv_heads, key_width, value_width = check_module_sizes(
             width, heads, kv_heads, key_width, value_width
         )
+        check_bool("bias", bias)
+        if rotate is not None:
+            check_functions(rotate=rotate)
         self.heads, self.kv_heads, self.rotate = heads, kv_heads, rotate
         self.query = nn.Linear(width, width, bias=bias)
         self.key = nn.Linear(key_width, width // heads * kv_heads, bias=bias)
@@ -230,18 +236,53 @@ class MultiHeadAttention(nn.Module):
         v = k if v is None else v
         widths = [layer.in_features for layer in (self.query, self.key, self.value)]
         check_inputs(Tensor, q, k, v, widths, self.heads, mask, bias, None, None)
-        q = split_heads(self.query(q), self.heads)
-        k = split_heads(self.key(k), self.kv_heads)
+        q, k = self._queries_and_keys(q, k)
         v = split_heads(self.value(v), self.kv_heads)
-        if self.rotate is not None:
-            queries, keys = q.shape[-2], k.shape[-2]
-            q = self.rotate(q, torch.arange(keys - queries, keys, device=q.device))
-            k = self.rotate(k, torch.arange(keys, device=k.device))
         if self.training and self.dropout.p > 0:
             out = _by_members(self._with_dropout, q, k, v, mask, bias)
         else:
             out = grouped_query_attention(q, k, v, mask, bias=bias)
         return self.output(merge_heads(out))
+
+    def weights(
+        self,
+        q: Float[Tensor, "*b i q_width"],
+        k: Float[Tensor, "*b j k_width"] | None = None,
+        mask: Bool[Tensor, "..."] | bool = True,
+        *,
+        bias: Float[Tensor, "..."] | float = 0.0,
+    ) -> Float[Tensor, "*b heads i j"]:
+        """Return the weight that each head gives each key for each query, without dropout.
+
+        The arguments are those of a call of the layer. The output is what the values, averaged
+        by these weights, become in the projection `output`.
+
+        Raises:
+            TypeError: as `attention`.
+            ValueError: as `attention`, or `q` or `k` has not the width that the layer takes.
+        """
+        k = q if k is None else k
+        widths = [layer.in_features for layer in (self.query, self.key, self.key)]
+        check_inputs(Tensor, q, k, k, widths, self.heads, mask, bias, None, None)
+        q, k = self._queries_and_keys(q, k)
+        return _by_members(
+            lambda q, k, _, mask, bias: attention_weights(q, k, mask, bias=bias),
+            q,
+            k,
+            k,
+            mask,
+            bias,
+        )
+
+    def _queries_and_keys(self, q, k):
+        """Return the heads of queries and keys, turned by their positions if there is `rotate`."""
+        q = split_heads(self.query(q), self.heads)
+        k = split_heads(self.key(k), self.kv_heads)
+        if self.rotate is None:
+            return q, k
+        queries, keys = q.shape[-2], k.shape[-2]
+        q = self.rotate(q, torch.arange(keys - queries, keys, device=q.device))
+        return q, self.rotate(k, torch.arange(keys, device=k.device))
 
     def _with_dropout(self, q, k, v, mask, *, bias):
         return self.dropout(attention_weights(q, k, mask, bias=bias)) @ v

@@ -37,7 +37,7 @@ def online_softmax(x: Float[Tensor, "*b n"], block: int = 512) -> Float[Tensor, 
         TypeError: `x` is no floating tensor, or `block` no integer.
         ValueError: `x` has no axis, or `block` is less than 1.
     """
-    block = check_online(Tensor, x, block)
+    block = min(check_online(Tensor, x, block), max(1, x.shape[-1]))
     scores = widened(x)
     top = scores.new_full((*x.shape[:-1], 1), -torch.inf)
     total = scores.new_zeros((*x.shape[:-1], 1))
@@ -66,7 +66,8 @@ def tiled_attention(
     arrays that broadcast to (batch, heads, queries, keys), and a tile is skipped where no head
     lets anything through. Memory is linear in the length forward and backward, which computes
     the scores anew; tensors that a function holds get their gradients too.
-    Under `torch.compile` no tile is skipped.
+    Under `torch.compile` no tile is skipped. `torch.func.grad` and its like cannot pass through
+    what is computed anew, nor can `torch.vmap` map a mask, for its numbers are looked at.
 
     >>> from attn_course.fast.masks import causal_mod
     >>> values = torch.tensor([[2.0], [4.0], [6.0]])
@@ -178,7 +179,7 @@ def tiled_attention_backward(
     grads = [], *([torch.zeros_like(x) for x in tiles.columns(y)] for y in (tiles.k, tiles.v))
     grad_q, grad_k, grad_v = grads
     keys, values = tiles.columns(tiles.k), tiles.columns(tiles.v)
-    for rows, grad in enumerate(widened(grad_output).split(block, dim=-2)):
+    for rows, grad in enumerate(widened(grad_output).split(tiles.block, dim=-2)):
         q_rows = tiles.q[rows]
         output, lse = tiles.attend(rows)
         average = (grad * output).sum(dim=-1, keepdim=True)
@@ -202,10 +203,12 @@ class _Tiles:
     def __init__(self, q, k, v, mask, bias, scale, softcap, block):
         self.scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
         self.softcap = softcap
-        self.block, self.given = block, q
-        self.q = (self.scale * widened(q)).split(block, dim=-2)
+        # A larger block makes no larger tiles, and may be too large for torch.
+        self.block = min(block, max(1, q.shape[-2], k.shape[-2]))
+        self.given = q
+        self.q = (self.scale * widened(q)).split(self.block, dim=-2)
         self.k, self.v = widened(k), widened(v)
-        self.mask, self.bias = _grid(mask, block), _grid(bias, block)
+        self.mask, self.bias = _grid(mask, self.block), _grid(bias, self.block)
 
     def columns(self, x: Float[Tensor, "*b j w"]) -> tuple[Tensor, ...]:
         """Return the blocks of keys or values. To slice them would make gradients of full size."""
@@ -281,6 +284,11 @@ class _Tiles:
 
 def _recomputed(function, *arguments):
     """Return `function` of `arguments`, of which nothing within is kept for the gradients."""
+    # What inference mode made has none, and a checkpoint outside it cannot keep it.
+    if not torch.compiler.is_compiling() and any(
+        isinstance(x, Tensor) and x.is_inference() for x in arguments
+    ):
+        return function(*arguments)
     return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
 
 

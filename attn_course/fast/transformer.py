@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from attn_course.arguments import (
     check_arrays,
+    check_bool,
     check_decoder,
     check_encoder,
     check_feed_forward,
@@ -30,6 +31,7 @@ from attn_course.arguments import (
     check_rows,
     check_size,
     check_swiglu,
+    described,
 )
 from attn_course.fast.dot_product import attention
 from attn_course.fast.multi_head import MultiHeadAttention, merge_heads, split_heads
@@ -369,7 +371,8 @@ class FeedForward(nn.Module):
     torch.Size([2, 3, 4])
 
     Raises:
-        TypeError: `width` or `hidden` is no integer, or `activation` no function.
+        TypeError: `width` or `hidden` is no integer, `activation` no function, `bias` no bool, or
+            `dropout` no number.
         ValueError: `width` or `hidden` is less than 1, or `dropout` not between 0 and 1.
     """
 
@@ -386,6 +389,7 @@ class FeedForward(nn.Module):
         width = check_size("width", width, minimum=1)
         hidden = check_size("hidden", hidden, minimum=1)
         check_functions(activation=activation)
+        check_bool("bias", bias)
         self.up = nn.Linear(width, hidden, bias=bias)
         self.activation = activation
         self.dropout = nn.Dropout(check_probability("dropout", dropout))
@@ -412,7 +416,7 @@ class SwiGLU(nn.Module):
     torch.Size([2, 3, 4])
 
     Raises:
-        TypeError: `width` or `hidden` is no integer.
+        TypeError: `width` or `hidden` is no integer, `bias` no bool, or `dropout` no number.
         ValueError: `width` or `hidden` is less than 1, or `dropout` not between 0 and 1.
     """
 
@@ -420,6 +424,7 @@ class SwiGLU(nn.Module):
         super().__init__()
         width = check_size("width", width, minimum=1)
         hidden = check_size("hidden", hidden, minimum=1)
+        check_bool("bias", bias)
         self.gate = nn.Linear(width, hidden, bias=bias)
         self.up = nn.Linear(width, hidden, bias=bias)
         self.dropout = nn.Dropout(check_probability("dropout", dropout))
@@ -452,7 +457,8 @@ class EncoderLayer(nn.Module):
     torch.Size([2, 5, 6])
 
     Raises:
-        TypeError: a size is no integer, or `residual`, `norm` or `feed_forward` no function.
+        TypeError: a size is no integer, `bias` no bool, `dropout` no number, or `rotate`,
+            `residual`, `norm` or `feed_forward` no function.
         ValueError: a size is less than 1, `heads` does not divide `width` or is not divided by
             `kv_heads`, or `dropout` not between 0 and 1.
     """
@@ -615,7 +621,7 @@ class Encoder(nn.Module):
     torch.Size([2, 5, 6])
 
     Raises:
-        TypeError: one of `layers`, or `norm`, is no module.
+        TypeError: `layers` cannot be iterated over, or one of them, or `norm`, is no module.
     """
 
     def __init__(self, layers: Iterable[nn.Module], norm: nn.Module | None = None):
@@ -660,7 +666,7 @@ class Decoder(nn.Module):
     torch.Size([2, 5, 6])
 
     Raises:
-        TypeError: one of `layers`, or `norm`, is no module.
+        TypeError: `layers` cannot be iterated over, or one of them, or `norm`, is no module.
     """
 
     def __init__(self, layers: Iterable[nn.Module], norm: nn.Module | None = None):
@@ -697,6 +703,8 @@ class Decoder(nn.Module):
 
 def _modules(layers, norm) -> list[nn.Module]:
     """Return `layers` as a list, or raise TypeError unless they, and `norm`, are modules."""
+    if not isinstance(layers, Iterable):
+        raise TypeError(f"layers is {described(layers)}, expected modules to iterate over")
     layers = list(layers)
     check_kind(nn.Module, **{f"layers[{index}]": layer for index, layer in enumerate(layers)})
     if norm is not None:

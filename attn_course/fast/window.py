@@ -104,7 +104,8 @@ def _spans(
     offset = keys - queries
     # Longer blocks score more masked keys, shorter ones share fewer: their gradients overlap more.
     block = min(max(128, 8 * (window // 32)), 1024)
-    back = 8 * math.ceil((window - 1) / 8)  # the fused kernels on GPUs want rows of 8 scores
+    # The fused kernels on GPUs want rows of 8 scores. There are no keys before the first.
+    back = 8 * math.ceil(min(window - 1, keys) / 8)
     whole = max(0, min(queries, keys - back)) // block
     first = queries - whole * block
     for start in range(max(0, -offset), first, block):

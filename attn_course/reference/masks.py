@@ -72,6 +72,7 @@ def window_mod(queries: int, keys: int, window: int) -> MaskMod:
     """Return `window_mask` as a function of positions."""
     window = check_size("window", window, minimum=1)
     offset = _offset(queries, keys)
+    window = min(window, keys)  # a larger one lets no more through, and may be too large for torch
     return lambda b, h, i, j: (j <= i + offset) & (j > i + offset - window)
 
 
@@ -98,6 +99,7 @@ def prefix_mod(queries: int, keys: int, prefix: int) -> MaskMod:
     """Return `prefix_mask` as a function of positions."""
     prefix = check_size("prefix", prefix)
     offset = _offset(queries, keys)
+    prefix = min(prefix, keys)  # as in `window_mod`
     return lambda b, h, i, j: (j <= i + offset) | (j < prefix)
 
 
