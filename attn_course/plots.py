@@ -126,11 +126,27 @@ def _labels(given, count: int, letter: str) -> list[str]:
     return [str(label) for label in given]
 
 
+def _apart(x) -> list[str]:
+    """Name the points of a logarithmic axis, or every second, third, ... where all would touch."""
+    names, places = [f"{value:g}" for value in x], np.log(x)
+    places *= 250 / max(np.ptp(places), 1e-12)  # the curves span some 250 points of the drawing
+    for step in range(1, len(x)):
+        gaps = abs(np.diff(places[::step]))
+        widths = np.array([7 * len(name) for name in names[::step]])  # 7 points a digit
+        if (gaps >= (widths[1:] + widths[:-1]) / 2 + 3).all():
+            break
+    else:
+        step = len(x)
+    return [name if n % step == 0 else "" for n, name in enumerate(names)]
+
+
 def _shade(axes, matrix, rows, columns, theme, *, top, digits):
     """Draw `matrix` as shaded squares with a number in each where there is room."""
-    high = top if top is not None else max(float(np.max(matrix, initial=0)), 1e-12)
-    low = min(float(np.min(matrix, initial=0)), 0.0)
-    numbers, shades = np.asarray(matrix, dtype=float), dict(cmap="cividis", vmin=low, vmax=high)
+    numbers = np.asarray(matrix, dtype=float)
+    there = ~np.isnan(numbers)  # the rest is left blank
+    high = top if top is not None else max(float(np.max(numbers, initial=0, where=there)), 1e-12)
+    low = min(float(np.min(numbers, initial=0, where=there)), 0.0)
+    shades = dict(cmap="cividis", vmin=low, vmax=high)
     if numbers.size <= 150:
         mesh = axes.pcolormesh(numbers, edgecolors=theme["paper"], linewidth=1, **shades)
         axes.invert_yaxis()
@@ -151,7 +167,8 @@ def _shade(axes, matrix, rows, columns, theme, *, top, digits):
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     if digits is not None and matrix.size <= 100:
-        for (i, j), value in np.ndenumerate(matrix):
+        for i, j in np.argwhere(there):
+            value = numbers[i, j]
             shade = (value - low) / (high - low)
             axes.text(
                 j + 0.5,
@@ -216,6 +233,8 @@ def panels(
     columns: int = 2,
 ) -> Picture:
     """Draw several matrices side by side under their names: masks, say, or the weights of heads.
+
+    An entry that is NaN is left blank.
 
     Raises:
         ValueError: there is no matrix, an entry is none, or `alt` or `caption` is empty.
@@ -334,7 +353,7 @@ def lines(
         if logx:
             axes.set_xscale("log")
             if len(x) <= 12:  # name the points themselves instead of powers of ten
-                axes.set_xticks(x, [f"{value:g}" for value in x])
+                axes.set_xticks(x, _apart(x))
                 axes.minorticks_off()
         axes.set_yscale("log" if logy else "linear")
         axes.set_xlabel(xlabel)
@@ -433,3 +452,98 @@ def timeline(events: Sequence[tuple[float, str]], *, alt: str, caption: str) -> 
         axes.axis("off")
 
     return _picture(draw, (5.0, 0.38 * len(events) + 0.2), alt, caption)
+
+
+def overlays(
+    pairs: Mapping[str, tuple],
+    *,
+    alt: str,
+    caption: str,
+    label: str = "weight",
+    top: float | None = None,
+    columns: int = 4,
+) -> Picture:
+    """Draw weights of patches as shades, and over them the outline of the image they belong to.
+
+    Each of `pairs` is an image, a matrix from 0 to 1 outlined where it crosses one half, and the
+    weights, a matrix of fewer squares that covers the same area. All have the same shades; `top`
+    is the value of the brightest (None: the largest weight).
+
+    Raises:
+        ValueError: there is no pair, an entry is no matrix or has no square, `top` is not positive,
+            or `alt` or `caption` is empty.
+    """
+    pairs = {name: tuple(map(np.asarray, pair)) for name, pair in pairs.items()}
+    if not pairs:
+        raise ValueError("pairs is empty, expected at least one")
+    for name, (image, weights) in pairs.items():
+        if image.ndim != 2 or weights.ndim != 2 or not image.size or not weights.size:
+            raise ValueError(
+                f"{name} has shapes {image.shape} and {weights.shape}, expected an image and "
+                "weights, both matrices"
+            )
+    if top is not None and not top > 0:
+        raise ValueError(f"top is {top}, expected a positive number or None")
+    high = top if top is not None else max(float(weights.max()) for _, weights in pairs.values())
+    columns = min(columns, len(pairs))
+    rows = -(-len(pairs) // columns)
+
+    def draw(figure, theme):
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for axes in grid.flat:
+            axes.axis("off")
+        for axes, (name, (image, weights)) in zip(grid.flat, pairs.items(), strict=False):
+            height, width = image.shape
+            right = np.linspace(0, width, weights.shape[1] + 1)
+            down = np.linspace(0, height, weights.shape[0] + 1)
+            mesh = axes.pcolormesh(
+                right, down, weights, cmap="cividis", vmin=0, vmax=max(high, 1e-12)
+            )
+            mesh.set(edgecolor=theme["paper"], linewidth=0.5)
+            if image.min() < 0.5 < image.max():
+                centers = np.arange(width) + 0.5, np.arange(height) + 0.5
+                # White inside black is seen on every shade of the map.
+                for color, thick in (("#000000", 3.0), ("#ffffff", 1.4)):
+                    axes.contour(*centers, image, [0.5], colors=color, linewidths=thick)
+            axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
+            axes.set_title(name, size=10)
+        bar = figure.colorbar(mesh, ax=grid, shrink=0.8, pad=0.02)
+        bar.set_label(label)
+        bar.outline.set_visible(False)
+
+    return _picture(draw, (min(1.25 * columns + 0.9, 5.6), 1.5 * rows + 0.1), alt, caption)
+
+
+def spectrogram(levels, *, seconds: float, hertz: float, alt: str, caption: str) -> Picture:
+    """Draw how loud each frequency is at each time: time to the right, frequency upward.
+
+    Row i of `levels` (frequencies, frames), in dB, is a frequency, from 0 to `hertz`; column j is a
+    moment, from 0 to `seconds`.
+
+    Raises:
+        ValueError: `levels` is no matrix or has no entry, `seconds` or `hertz` is not positive, or
+            `alt` or `caption` is empty.
+    """
+    levels = np.asarray(levels, dtype=float)
+    if levels.ndim != 2 or not levels.size:
+        raise ValueError(f"levels has shape {levels.shape}, expected (frequencies, frames)")
+    if not seconds > 0 or not hertz > 0:
+        raise ValueError(f"seconds is {seconds}, hertz {hertz}, expected positive numbers")
+
+    def draw(figure, theme):
+        axes = figure.subplots()
+        image = axes.imshow(
+            levels,
+            cmap="cividis",
+            origin="lower",
+            aspect="auto",
+            interpolation="none",
+            extent=(0, seconds, 0, hertz / 1000),
+        )
+        axes.set_xlabel("time (s)")
+        axes.set_ylabel("frequency (kHz)")
+        bar = figure.colorbar(image, ax=axes, pad=0.03)
+        bar.set_label("level (dB)")
+        bar.outline.set_visible(False)
+
+    return _picture(draw, (5.6, 3.0), alt, caption)

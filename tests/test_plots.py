@@ -9,6 +9,7 @@ import pytest
 from attn_course import plots
 
 TEXT = {"alt": "Three rows; the first is dark & the rest <light>.", "caption": "One message."}
+RING = np.hypot(*np.mgrid[-3:4, -3:4]).astype(int) == 2
 DRAWN = {
     "heatmap": lambda: plots.heatmap(np.eye(3), **TEXT),
     "heatmap-labels": lambda: plots.heatmap(np.ones((2, 3)) / 3, queries="ab", keys="cde", **TEXT),
@@ -26,6 +27,13 @@ DRAWN = {
         **TEXT,
     ),
     "plane": lambda: plots.plane({"q": [1, 0], "k": [0, 1]}, query="q", weights={"k": 1}, **TEXT),
+    "overlays": lambda: plots.overlays(
+        {"ring": (RING, np.eye(4) / 4), "blank": (np.zeros((6, 9)), np.ones((2, 3)))}, **TEXT
+    ),
+    "panels-blank": lambda: plots.panels({"one": [[0.5, 0.5, np.nan], [0.2, 0.3, 0.5]]}, **TEXT),
+    "spectrogram": lambda: plots.spectrogram(
+        -np.arange(200.0).reshape(10, 20), seconds=0.2, hertz=500, **TEXT
+    ),
     "timeline": lambda: plots.timeline([(1964, "kernels"), (2017, "attention")], **TEXT),
 }
 
@@ -128,8 +136,43 @@ def test_drawings_are_well_formed_and_light(name):
         (lambda: plots.plane({"q": [1, 2]}, query="k", **TEXT), "query is 'k'"),
         (lambda: plots.timeline([(2, "b"), (1, "a")], **TEXT), "events have dates"),
         (lambda: plots.timeline([], **TEXT), "events have dates"),
+        (lambda: plots.overlays({}, **TEXT), "pairs is empty"),
+        (lambda: plots.overlays({"a": (RING, np.ones(3))}, **TEXT), r"a has shapes .* and \(3,\)"),
+        (lambda: plots.overlays({"a": (RING, RING)}, top=0, **TEXT), "top is 0"),
+        (lambda: plots.spectrogram([1], seconds=1, hertz=1, **TEXT), r"levels has shape \(1,\)"),
+        (lambda: plots.spectrogram([[1]], seconds=0, hertz=1, **TEXT), "seconds is 0"),
+        (lambda: plots.spectrogram([[1]], seconds=1, hertz=-1, **TEXT), "hertz -1"),
     ],
 )
 def test_bad_arguments(draw, message):
     with pytest.raises(ValueError, match=message):
         draw()
+
+
+def test_an_overlay_outlines_the_image_and_shades_the_weights_alike():
+    squares = np.array([[0.0, 0.5], [1.0, 0.5]])
+    svg = plots.overlays({"a": (RING, squares)}, top=1.0, **TEXT).drawings["light"]
+    fills = re.findall(r"<path d=[^>]*fill: (#\w{6}); stroke: #ffffff", svg)
+    assert len(fills) == 4
+    assert fills[1] == fills[3]
+    assert luminance(fills[0]) < luminance(fills[1]) < luminance(fills[2])
+    assert len(re.findall(r"<path[^>]*fill: none; stroke: #(?:000000|ffffff)", svg)) == 2
+    blank = plots.overlays({"a": (0 * RING, squares)}, top=1.0, **TEXT).drawings["light"]
+    assert not re.findall(r"<path[^>]*fill: none; stroke: #ffffff", blank)
+
+
+def test_what_is_no_number_is_left_blank():
+    half = np.array([[0.27, np.nan], [0.5, 0.5]])
+    svg = plots.heatmap(half, digits=2, **TEXT).drawings["light"]
+    assert svg.count(">0.27<") == 1
+    assert "nan" not in svg
+    squares = re.findall(r"<path d=[^>]*style=\"fill: (#?\w+); stroke: #ffffff", svg)
+    assert len(set(squares)) == 3  # two shades and nothing
+    assert squares.count("none") == 1
+
+
+def test_a_spectrogram_is_one_image_with_its_units():
+    svg = plots.spectrogram(np.eye(50), seconds=0.5, hertz=4000, **TEXT).drawings["dark"]
+    assert svg.count("<image") == 2  # the levels and the bar that explains their shades
+    for name in ("time (s)", "frequency (kHz)", "level (dB)", "0.4", ">4<"):
+        assert name in svg
