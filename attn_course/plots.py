@@ -547,3 +547,60 @@ def spectrogram(levels, *, seconds: float, hertz: float, alt: str, caption: str)
         bar.outline.set_visible(False)
 
     return _picture(draw, (5.6, 3.0), alt, caption)
+
+
+def spreads(
+    groups: Mapping[str, Mapping[str, Sequence[float]]],
+    *,
+    alt: str,
+    caption: str,
+    ylabel: str,
+    columns: int = 3,
+) -> Picture:
+    """Draw every measurement as a dot over its name, and the mean of each name as a line.
+
+    `groups` has a drawing for each entry: names and the values measured under them, such as one a
+    seed. All drawings of a row share one scale.
+
+    Raises:
+        ValueError: there is no group, a group or name has no finite number, or `alt` or `caption`
+            is empty.
+    """
+    if not groups:
+        raise ValueError("groups is empty, expected at least one")
+    for group, entries in groups.items():
+        for name, values in entries.items():
+            if not len(values) or not np.isfinite(np.asarray(values, dtype=float)).all():
+                raise ValueError(f"{name} of {group} is {values!r}, expected finite numbers")
+        if not entries:
+            raise ValueError(f"{group} is empty, expected names and their values")
+    columns = min(columns, len(groups))
+    rows = -(-len(groups) // columns)
+
+    def draw(figure, theme):
+        grid = figure.subplots(rows, columns, squeeze=False, sharey="row")
+        for axes in grid.flat[len(groups) :]:
+            axes.set_visible(False)
+        for axes, (group, entries) in zip(grid.flat, groups.items(), strict=False):
+            for place, values in enumerate(entries.values()):
+                values = np.asarray(values, dtype=float)
+                axes.plot(
+                    np.full(len(values), place),
+                    values,
+                    MARKERS[0],
+                    color=_color(0, theme),
+                    markersize=5,
+                    alpha=0.75,
+                    markeredgewidth=0,
+                )
+                mean = [values.mean()] * 2
+                axes.plot([place - 0.3, place + 0.3], mean, color=theme["ink"], linewidth=1.2)
+            axes.set_xticks(range(len(entries)), entries, size=9)
+            if sum(map(len, entries)) > 60 / columns:  # names side by side would touch
+                axes.tick_params(axis="x", rotation=90)
+            axes.set_xlim(-0.6, len(entries) - 0.4)
+            axes.set_title(group, size=11)
+        for axes in grid[:, 0]:
+            axes.set_ylabel(ylabel)
+
+    return _picture(draw, (5.6 if columns > 1 else 4.7, 2.3 * rows + 0.5), alt, caption)

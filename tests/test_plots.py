@@ -139,6 +139,10 @@ def test_drawings_are_well_formed_and_light(name):
         (lambda: plots.overlays({}, **TEXT), "pairs is empty"),
         (lambda: plots.overlays({"a": (RING, np.ones(3))}, **TEXT), r"a has shapes .* and \(3,\)"),
         (lambda: plots.overlays({"a": (RING, RING)}, top=0, **TEXT), "top is 0"),
+        (lambda: plots.spreads({}, ylabel="y", **TEXT), "groups is empty"),
+        (lambda: plots.spreads({"a": {}}, ylabel="y", **TEXT), "a is empty"),
+        (lambda: plots.spreads({"a": {"b": []}}, ylabel="y", **TEXT), r"b of a is \[\]"),
+        (lambda: plots.spreads({"a": {"b": [np.nan]}}, ylabel="y", **TEXT), "b of a is"),
         (lambda: plots.spectrogram([1], seconds=1, hertz=1, **TEXT), r"levels has shape \(1,\)"),
         (lambda: plots.spectrogram([[1]], seconds=0, hertz=1, **TEXT), "seconds is 0"),
         (lambda: plots.spectrogram([[1]], seconds=1, hertz=-1, **TEXT), "hertz -1"),
@@ -175,4 +179,13 @@ def test_a_spectrogram_is_one_image_with_its_units():
     svg = plots.spectrogram(np.eye(50), seconds=0.5, hertz=4000, **TEXT).drawings["dark"]
     assert svg.count("<image") == 2  # the levels and the bar that explains their shades
     for name in ("time (s)", "frequency (kHz)", "level (dB)", "0.4", ">4<"):
+        assert name in svg
+
+
+def test_a_spread_has_a_dot_for_each_measurement_and_a_line_for_each_mean():
+    groups = {"heads": {"1": [0.1, 0.3], "2": [0.2, 0.2, 0.5]}, "width": {"sixteen": [1.0]}}
+    svg = plots.spreads(groups, ylabel="loss", **TEXT).drawings["light"]
+    assert len(re.findall(r"<use [^>]*fill: #0072b2", svg)) == 6
+    assert len(re.findall(r"<path[^>]*stroke: #1a1a1a", svg)) >= 3
+    for name in ("heads", "width", "sixteen", "loss"):
         assert name in svg

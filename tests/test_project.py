@@ -67,6 +67,13 @@ def topics():
     return sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
 
 
+def applications():
+    """Return the applications of the package, each of which is a row of the table."""
+    folder = ROOT / "attn_course" / "applications"
+    shared = {"__init__", "__main__", "studies", "training"}
+    return sorted({path.stem for path in folder.glob("*.py")} - shared)
+
+
 def test_readme_names_what_exists():
     readme = (ROOT / "README.md").read_text()
     makefile = (ROOT / "Makefile").read_text()
@@ -82,6 +89,9 @@ def test_readme_names_what_exists():
             f"attn_course/fast/{topic}.py",
             f"tests/test_{topic}.py",
         ):
+            assert f"`{room}`" in readme
+    for application in applications():
+        for room in (f"attn_course/applications/{application}.py", f"tests/test_{application}.py"):
             assert f"`{room}`" in readme
 
 
