@@ -1,8 +1,9 @@
 """Images: which digit is drawn? A Vision Transformer, which reads an image as patches in a row.
 
-The learning rates and the dropout were chosen on the last 500 of the training images, see
-`held_out`, for patches of 7 by 7 pixels and for the convolution. The models of the results learn
-from all 4,000 images; the test images serve to measure them at the end.
+The learning rate of the transformers and their lack of dropout were chosen for patches of 7 by 7
+pixels on the last 500 of the training images, see `held_out`; for the convolution one setting was
+tried there. The models of the results learn from all 4,000 images; the test images serve to measure
+them at the end.
 """
 
 import functools

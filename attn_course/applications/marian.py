@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -288,43 +289,138 @@ def allowed(language: Language, pieces: Int[Tensor, "b j"]) -> Bool[Tensor, "b v
     return found.to(pieces.device)
 
 
-@torch.no_grad()
-def translated(
-    model: Translator, language: Language, texts: Sequence[str], *, shortlist: bool = True
+def decode(
+    model: Translator,
+    memory: Float[Tensor, "b j d"],
+    lengths: Int[Tensor, " b"],
+    may: Bool[Tensor, "b vocabulary"],
 ) -> list[list[int]]:
-    """Return the pieces that are written for each text: always the best one next, until `END`."""
-    pieces, lengths = tokenize(language, texts, model.bias.device)
-    mask = padding_mask(lengths, pieces.shape[1])
-    memory = model.read(pieces, mask)
-    may = allowed(language, pieces)
-    if not shortlist:
-        may[:] = torch.arange(VOCABULARY, device=may.device) != UNKNOWN
+    """Return the pieces written from each memory: always the best that `may` be, until `END`.
+
+    The first `lengths` rows of a memory count. `END` itself is left out.
+    """
+    mask = padding_mask(lengths, memory.shape[1])
     candidates = may.any(dim=0).nonzero()[:, 0]
     barred = ~may[:, candidates]
-    x, states = model.start(memory)
     limits = (LONGEST * lengths).long()
     ended = torch.zeros_like(lengths, dtype=torch.bool)
+    x, states = model.start(memory)
     written = []
-    for place in range(int(limits.max())):
-        ended |= place >= limits
-        if ended.all():
-            break
-        x, states = model.write(x, place, memory, mask, states)
+    while not ended.all():
+        x, states = model.write(x, len(written), memory, mask, states)
         scores = model.scores(x[:, 0], candidates).masked_fill(barred, -math.inf)
         best = candidates[scores.argmax(dim=-1)].masked_fill(ended, END)
-        written.append(best)
-        ended = ended | (best == END)
         x = model.rows(best[:, None])
-    rows = torch.stack(written, dim=1).tolist()
-    return [[*row, END][: [*row, END].index(END)] for row in rows]
+        written.append(best.tolist())
+        ended = ended | (best == END) | (limits <= len(written))
+    return [[piece for piece in row if piece != END] for row in zip(*written, strict=True)]
+
+
+@torch.no_grad()
+def pieces_of(
+    model: Translator, language: Language, texts: Sequence[str], *, shortlist: bool = True
+) -> list[list[int]]:
+    """Return the pieces that are written for each text, without the shortlist among all."""
+    pieces, lengths = tokenize(language, texts, model.bias.device)
+    memory = model.read(pieces, padding_mask(lengths, pieces.shape[1]))
+    may = allowed(language, pieces)
+    if not shortlist:
+        may[:] = True
+        may[:, UNKNOWN] = False
+    return decode(model, memory, lengths, may)
 
 
 def translate(
     model: Translator, language: Language, texts: Sequence[str], *, shortlist: bool = True
 ) -> list[str]:
-    """Return `texts` in the other language."""
-    rows = translated(model, language, texts, shortlist=shortlist)
+    """Return `texts` in the other language, without the shortlist with all pieces to choose from."""
+    rows = pieces_of(model, language, texts, shortlist=shortlist)
     return [language.tokenizer.decode(row) for row in rows]
+
+
+class Alignment(NamedTuple):
+    """Who looked where: the words read and written, each ending in "end", and the weights.
+
+    The weight of a word that is read is the sum of its pieces', that of a word that is written the
+    mean of its pieces'.
+    """
+
+    read: list[str]
+    written: list[str]
+    weights: Float[np.ndarray, "layers heads written read"]
+
+
+def words(pieces: Sequence[str]) -> tuple[list[str], Float[np.ndarray, "words pieces"]]:
+    """Return the words that `pieces` make up, and which are whose: 1 where a piece is of a word.
+
+    A piece that begins with ▁ begins a word, and a sign that is no letter is one by itself.
+
+    >>> words(["▁dor", "me", ".", "</s>"])[0]
+    ['dorme', '.', 'end']
+    """
+    found, owners = [], []
+    for piece in pieces:
+        text = piece.removeprefix("▁")
+        signs = piece != text or not found or not text.isalnum() or not found[-1].isalnum()
+        if piece == "</s>":
+            found.append("end")
+        elif signs:
+            found.append(text)
+        else:
+            found[-1] += text
+        owners.append(len(found) - 1)
+    return found, np.eye(len(found))[:, owners]
+
+
+@torch.no_grad()
+def alignment(model: Translator, language: Language, text: str) -> Alignment:
+    """Return where each head of the decoder looked in `text` when it was translated."""
+    written = torch.tensor([[*pieces_of(model, language, [text])[0], END]])
+    pieces, lengths = tokenize(language, [text], model.bias.device)
+    weights = model.weights(pieces, lengths, written.to(pieces))[:, 0].cpu().double().numpy()
+    name = language.tokenizer.id_to_token
+    read, of_read = words([name(piece) for piece in pieces[0].tolist()])
+    wrote, of_written = words([name(piece) for piece in written[0].tolist()])
+    of_written /= of_written.sum(axis=1, keepdims=True)
+    return Alignment(read, wrote, of_written @ weights @ of_read.T)
+
+
+Head = tuple[int, int]  # layer and head of the decoder, both from 0
+
+
+@contextlib.contextmanager
+def _zeroed(weights: list[Tensor]) -> Iterator[None]:
+    kept = [weight.clone() for weight in weights]
+    try:
+        for weight in weights:
+            weight.zero_()
+        yield
+    finally:
+        for weight, value in zip(weights, kept, strict=True):
+            weight.copy_(value)
+
+
+def removed(model: Translator, heads: Sequence[Head]) -> contextlib.AbstractContextManager[None]:
+    """Let `heads` of the decoder add nothing inside `with`: their columns of the output are 0."""
+    return _zeroed(
+        [
+            attention.output.weight.detach().unflatten(1, (attention.heads, -1))[:, head]
+            for layer, head in heads
+            for attention in [model.decoder[layer].attention]
+        ]
+    )
+
+
+def uniform(model: Translator, heads: Sequence[Head]) -> contextlib.AbstractContextManager[None]:
+    """Let `heads` of the decoder weigh all pieces alike inside `with`: their queries are 0."""
+    return _zeroed(
+        [
+            weight.detach().unflatten(0, (attention.heads, -1))[head]
+            for layer, head in heads
+            for attention in [model.decoder[layer].attention]
+            for weight in (attention.query.weight, attention.query.bias)
+        ]
+    )
 
 
 def engine(direction: str, texts: Sequence[str]) -> list[str]:

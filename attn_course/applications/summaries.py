@@ -13,6 +13,7 @@ import functools
 import re
 from collections import Counter
 from functools import partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -37,8 +38,8 @@ from attn_course.fast import (
     rotary,
 )
 
-WORDS = 2000  # of the vocabulary, the special ones included
-READ, WRITTEN = 64, 32  # tokens at most
+WORDS = 1200  # of the vocabulary, the special ones included
+READ, WRITTEN = 80, 32  # tokens at most
 SPECIAL = ("<padding>", "<start>", "<end>", "<unknown>")
 PADDING, START, END, UNKNOWN = range(len(SPECIAL))
 CAMEL = re.compile(r"\b[A-Za-z]+[a-z]+[A-Z]\w*")
@@ -151,10 +152,10 @@ class Summarizer(nn.Module):
     def __init__(
         self,
         copying: bool,
-        width: int = 88,
+        width: int = 96,
         layers: int = 2,
         dropout: float = 0.2,
-        hidden: float = 0.1,
+        hidden: float = 0.15,
     ):
         super().__init__()
         options = {"dropout": dropout, "residual": pre_norm, "rotate": rotary}
@@ -246,8 +247,11 @@ def cross_entropy(model: nn.Module, batch: list[Numbered]) -> Tensor:
 
 
 @torch.no_grad()
-def summarize(model: nn.Module, batch: list[Numbered]) -> list[list[str]]:
-    """Return the words that the model writes, each time the most probable one, up to the end."""
+def summarize(model: nn.Module, batch: list[Numbered], repeat: bool = False) -> list[list[str]]:
+    """Return the words that the model writes, each time the most probable one, up to the end.
+
+    Unless it may `repeat`, no word is written twice in a row, and no pair of words twice.
+    """
     device = next(model.parameters()).device
     text = padded([one.text for one in batch], device)
     read = model.read(text)
@@ -256,10 +260,21 @@ def summarize(model: nn.Module, batch: list[Numbered]) -> list[list[str]]:
     while not done.all() and written.shape[-1] < WRITTEN:
         following = model.write(text, *read, written).probabilities[:, -1]
         following[:, [PADDING, START, UNKNOWN]] = 0
+        for row, (*before, last) in enumerate([] if repeat else written.tolist()):
+            following[row, [last, *repeated(before, last)]] = 0
         best = torch.where(done, PADDING, following.argmax(dim=-1))
         written = torch.cat([written, best[:, None]], dim=-1)
         done |= best == END
     return [spelled(row, one) for row, one in zip(written.tolist(), batch, strict=True)]
+
+
+def repeated(before: list[int], last: int) -> list[int]:
+    """Return the numbers that followed on `last` before.
+
+    >>> repeated([7, 8, 7, 9], 7)
+    [8, 9]
+    """
+    return [following for word, following in pairwise([*before, last]) if word == last]
 
 
 def spelled(row: list[int], source: Numbered) -> list[str]:

@@ -11,7 +11,7 @@ sentence is the summary, the rest the text to summarize, without its HTML:
 Of each service only the newest version of the interface is read. Kept are summaries of 4 to 24
 words over texts of at least 12; of those with equal summaries or equal texts, the first.
 
-The test set is the operations of every tenth service, drawn at random once. Services describe
+The test set is the operations of a tenth of the services, drawn at random once. Services describe
 alike what they have in common, so an operation of the test set is dropped when at least half of
 the runs of five words in its text stand in the texts for training too.
 
@@ -121,7 +121,10 @@ def _documentation(path: Path) -> list[tuple[str, str]]:
         # Nine tenths of a file describe what is sent and received: they are not parsed.
         start = OPERATIONS.search(text).end()
         found, _ = json.JSONDecoder().raw_decode(text, start)
-        return [(name, entry.get("documentation", "")) for name, entry in found.items()]
+        documented = [(name, entry.get("documentation", "")) for name, entry in found.items()]
+        if not all(isinstance(text, str) for _, text in documented):
+            raise ValueError("a documentation is no text")
+        return documented
     except (OSError, EOFError, zlib.error, ValueError, AttributeError) as error:
         raise damaged(path, "a description of operations, JSON inside gzip") from error
 
