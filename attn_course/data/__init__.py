@@ -6,6 +6,7 @@ data are, who made them and under which licence.
 
 from attn_course.data.dates import dates, fields, written
 from attn_course.data.digits import Digits, digits
+from attn_course.data.marian import Marian, marian
 from attn_course.data.minilm import MiniLM, minilm
 from attn_course.data.operations import Operation, operations
 from attn_course.data.paraphrases import Triplet, paraphrases
@@ -15,6 +16,7 @@ from attn_course.data.vowels import Vowels, vowels
 __all__ = [
     "Clip",
     "Digits",
+    "Marian",
     "MiniLM",
     "Operation",
     "Triplet",
@@ -22,6 +24,7 @@ __all__ = [
     "dates",
     "digits",
     "fields",
+    "marian",
     "minilm",
     "operations",
     "paraphrases",

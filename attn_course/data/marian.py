@@ -183,6 +183,8 @@ def _array(data: bytes, kind: int, size: tuple[int, ...], *, whole: bool) -> np.
     if kind == INT8:
         return numbers.reshape(size)
     (multiplier,) = struct.unpack_from("<f", data, count)
+    if not 0 < multiplier < np.inf:
+        raise ValueError(f"numbers divided by {multiplier}")
     numbers = numbers.astype(np.float32) / np.float32(multiplier)
     return numbers.reshape(size) if whole else numbers.reshape(size[::-1]).T
 
