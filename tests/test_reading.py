@@ -82,7 +82,7 @@ def test_the_loss_can_be_lowered(name, device):
     adam = torch.optim.AdamW(model.parameters(), lr=3e-3)
     losses = []
     for _ in range(6):
-        value = reading.loss(model, rng, amount=20_000)
+        value = reading.loss(model, rng)
         adam.zero_grad()
         value.backward()
         adam.step()
@@ -92,16 +92,13 @@ def test_the_loss_can_be_lowered(name, device):
 
 def test_what_was_reached():
     runs = [run for run in results("applications")["runs"] if run["study"].startswith("reading/")]
-    mean = {
-        study: np.mean([run["metrics"]["bits"] for run in runs if run["study"] == study])
-        for study in {run["study"] for run in runs}
-    }
     for name in BODIES:
-        assert 1 < mean[f"reading/{name}-all"] < mean[f"reading/{name}-hundredth"]
-        assert mean[f"reading/{name}-all"] < 3.2  # letters drawn by their frequency need 4.3
+        bits = [run["metrics"]["bits"] for run in runs if run["study"] == f"reading/{name}"]
+        assert len(bits) == 3
+        assert 1 < min(bits) <= max(bits) < 2.2  # letters drawn by their frequency need 4.3
 
     model = reading.studies()[0]
-    assert model.name == "reading/attention-all"
+    assert model.name == "reading/attention"
     stored = load(model)
     known = next(run for run in runs if (run["study"], run["seed"]) == (model.name, 0))
     assert reading.bits(stored, reading.texts()[1])[:CONTEXT].mean() == pytest.approx(

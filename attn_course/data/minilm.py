@@ -131,8 +131,9 @@ def _config(path: Path) -> Config:
 def _weights(path: Path, config: Config) -> dict[str, np.ndarray]:
     wanted = shapes(config)
     expected = f"{len(wanted)} weights of a BERT of {config.layers} layers, in float32"
+    safetensors = library("safetensors.numpy")
     try:
-        stored = library("safetensors.numpy").load_file(path)
+        stored = safetensors.load_file(path)
     except library("safetensors").SafetensorError as error:
         raise damaged(path, expected) from error
     for name, shape in wanted.items():
@@ -146,8 +147,9 @@ def _weights(path: Path, config: Config) -> dict[str, np.ndarray]:
 
 def _tokenizer(path: Path, config: Config):
     expected = f"a tokenizer of {config.vocabulary} word pieces"
+    tokenizers = library("tokenizers")
     try:
-        tokenizer = library("tokenizers").Tokenizer.from_file(str(path))
+        tokenizer = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises nothing more special
         raise damaged(path, expected) from error
     if tokenizer.get_vocab_size() != config.vocabulary:
