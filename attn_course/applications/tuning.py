@@ -22,10 +22,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import optuna
 import torch
 from jaxtyping import Float
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from sklearn.model_selection import LeaveOneGroupOut
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -206,13 +204,6 @@ class Speakers:
 
 
 FOLDS, TRIALS, TRIALS_AT_RANDOM, FINAL_SEEDS = 5, 24, 8, 5
-SPACE = {  # where the search looks
-    "width": CategoricalDistribution([16, 32, 64]),
-    "layers": IntDistribution(0, 2),
-    "dropout": FloatDistribution(0.0, 0.4),
-    "learning_rate": FloatDistribution(3e-4, 3e-2, log=True),
-    "weight_decay": FloatDistribution(1e-3, 1.0, log=True),
-}
 
 
 @functools.cache
@@ -276,11 +267,21 @@ def search(results: Path) -> Speakers:
     expects to improve (Bergstra et al., 2011). Each trial's choice depends on its number and on the
     results before it alone, so a search that was stopped goes on as if it had not been.
     """
+    import optuna  # only the search needs it, and it takes seconds to import
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    space = {
+        "width": CategoricalDistribution([16, 32, 64]),
+        "layers": IntDistribution(0, 2),
+        "dropout": FloatDistribution(0.0, 0.4),
+        "learning_rate": FloatDistribution(3e-4, 3e-2, log=True),
+        "weight_decay": FloatDistribution(1e-3, 1.0, log=True),
+    }
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study()
     for number in range(TRIALS):
         study.sampler = optuna.samplers.TPESampler(seed=number, n_startup_trials=TRIALS_AT_RANDOM)
-        trial = study.ask(SPACE)
+        trial = study.ask(space)
         chosen = Speakers(**trial.params)
         losses = [
             fitted(chosen, *fold, 0, key=f"trial {number} fold {index}", results=results)["loss"]
