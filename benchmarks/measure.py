@@ -12,6 +12,11 @@ THREADS = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THR
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
+# glibc gives the memory of long arrays alone back at once, and takes it again page by page. A
+# process with this environment keeps it, so that long arrays are timed as short ones are.
+KEEPING = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**32)}
+
+
 def peak() -> int:
     """Return the most memory that this process has held, in bytes.
 
@@ -40,6 +45,15 @@ def timed(function, seconds: float = 2.0, most: int = 100) -> float:
         function()
         times.append(time.process_time() - start)
     return 1e3 * min(times)
+
+
+def in_turns(*functions, rounds: int = 3) -> list[float]:
+    """Return what each function is `timed` at, the least of rounds in which they take turns.
+
+    A busy machine slows some moments, seldom all of them.
+    """
+    found = [[timed(function, 0.15) for function in functions] for _ in range(rounds)]
+    return [min(times) for times in zip(*found, strict=True)]
 
 
 def in_own_process(*arguments, **environment):

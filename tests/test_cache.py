@@ -427,8 +427,9 @@ def test_steps_compile(name):
 MEASURE = """
 import json
 import numpy as np
+from functools import partial
 from attn_course import {library} as library
-from measure import timed
+from measure import in_turns
 
 rng = np.random.default_rng(0)
 
@@ -441,12 +442,12 @@ def heads(count, length):
     return torch.from_numpy(array)
 
 token = heads(4, 1), heads(2, 1), heads(2, 1)
-cost = []
+steps = []
 for length in (2**14, 2**17):  # 34 MB and 268 MB: neither stays in a processor's own cache
     cache = library.KVCache(2**18)
     cache.append(heads(2, length), heads(2, length))
-    cost.append(timed(lambda: library.cached_attention(*token, cache), most=20))
-print(json.dumps(cost))
+    steps.append(partial(library.cached_attention, *token, cache))
+print(json.dumps(in_turns(*steps)))
 """
 
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from libraries import converted, outputs, refuses
-from measure import in_own_process
+from measure import KEEPING, in_own_process
 from tolerance import as_float64, assert_as_exact_as_plain, assert_equal64
 
 from attn_course import fast, reference
@@ -549,7 +549,7 @@ MEASURE = """
 import json, resource, sys
 import numpy as np
 from attn_course import {library} as library
-from measure import peak, timed
+from measure import in_turns, peak
 
 LIMIT = 8 * 2**30  # a quadratic form fails at once, instead of filling the machine
 resource.setrlimit(resource.RLIMIT_AS, (LIMIT, LIMIT))
@@ -573,12 +573,8 @@ for name, count in (
 ):
     short, long = (arguments(n)[:count] for n in (2**14, 2**16))
     before = peak()
-    # Rounds apart from each other: a busy machine slows some moments, seldom all three.
-    rounds = [
-        [timed(lambda: getattr(library, name)(*given), 0.15) for given in (short, long)]
-        for _ in range(3)
-    ]
-    times = np.min(rounds, axis=0)
+    function = getattr(library, name)
+    times = in_turns(lambda: function(*short), lambda: function(*long))
     figures[name] = times[1] / times[0], (peak() - before) / 1e6
 print(json.dumps(figures))
 """
@@ -587,10 +583,8 @@ print(json.dumps(figures))
 @LIBRARIES
 def test_time_and_memory_grow_with_the_length_not_its_square(library):
     short = library.__name__.rpartition(".")[-1]
-    # glibc would give the memory of long arrays alone back at once, and take it again page by page.
-    keeping = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**32)}
     code = MEASURE.format(library=short, torch=library is fast)
-    for name, (ratio, megabytes) in in_own_process("-c", code, **keeping).items():
+    for name, (ratio, megabytes) in in_own_process("-c", code, **KEEPING).items():
         # Four times the length costs four times the time, and 16 if it were the square.
         assert ratio < 10, f"{name}: {ratio} times the time"
         # Queries, keys and values have 12 MB; 65536² weights would have 16384.

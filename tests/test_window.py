@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from libraries import converted, outputs, refuses
-from measure import in_own_process
+from measure import KEEPING, in_own_process
 from tolerance import assert_as_exact_as_plain, assert_equal64
 
 from attn_course import fast, reference
@@ -212,7 +212,7 @@ MEASURE = """
 import json
 import numpy as np
 from attn_course import {library} as library
-from measure import peak, timed
+from measure import in_turns, peak
 
 def arguments(n, count):
     rng = np.random.default_rng(n)
@@ -229,7 +229,7 @@ for name, count in (("window_attention", 3), ("window_attention_backward", 4)):
     function(*arguments(2**10, count), 256)
     short, long = (arguments(n, count) for n in (2**14, 2**16))
     before = peak()
-    times = [timed(lambda: function(*given, 256), 0.25) for given in (short, long)]
+    times = in_turns(lambda: function(*short, 256), lambda: function(*long, 256))
     figures[name] = times[1] / times[0], (peak() - before) / 1e6
 print(json.dumps(figures))
 """
@@ -238,7 +238,7 @@ print(json.dumps(figures))
 @BOTH
 def test_time_and_memory_are_linear_in_the_length(library):
     code = MEASURE.format(library=library.__name__.rpartition(".")[-1])
-    for name, (ratio, megabytes) in in_own_process("-c", code).items():
+    for name, (ratio, megabytes) in in_own_process("-c", code, **KEEPING).items():
         # Four times the length costs four times the time, and 16 if it were the square.
         assert ratio < 8, f"{name}: {ratio} times the time"
         # Two numbers for each query and key of its window are 128 MB; all queries by all keys are
