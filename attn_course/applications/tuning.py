@@ -36,7 +36,6 @@ from attn_course.fast import (
     Encoder,
     EncoderLayer,
     alibi_bias,
-    causal_mask,
     post_norm,
     pre_norm,
     rotary,
@@ -129,8 +128,8 @@ class Body(nn.Module):
         bias = 0.0
         if kind == "alibi":
             bias = alibi_bias(self.settings.heads, length, length, **options)
-        mask = window_mask(length, length, self.settings.window, **options)
-        return self.encoder(x, mask & causal_mask(length, length, **options), bias=bias)
+        mask = window_mask(length, length, self.settings.window, **options)  # causal already
+        return self.encoder(x, mask, bias=bias)
 
 
 @functools.cache
