@@ -1,0 +1,369 @@
+"""Judge an answer: run it, compare it, and find the mistakes that give the same numbers.
+
+The three steps stand apart so that a student's code can be run elsewhere: `run` calls the answer,
+`judge` never does.
+"""
+
+import contextlib
+import copy
+import dataclasses
+import inspect
+import io
+import itertools
+import linecache
+import math
+import traceback
+import tracemalloc
+import warnings
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from attn_course.exercises.exercise import Case, Exercise, Incompatible, Slip
+from attn_course.exercises.report import Evidence, Report
+
+MOST_SETS = 600  # sets of slips that are tried: two or three slips at once, where there are few
+
+CHANGES = Slip(
+    "changes its arguments",
+    "The function writes into an array that it was given. Whoever called it loses their numbers. "
+    "Make a new array instead: `x = x - y`, not `x -= y`.",
+    "appendix/notation",
+)
+PRINTS = Slip(
+    "prints instead of returning",
+    "The function prints its result and returns nothing. What is printed cannot be computed with: "
+    "end with `return`.",
+    "appendix/notation",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What one call of an answer did.
+
+    `result` is a tuple of arrays, or None where the call returned nothing or failed; `error` says
+    then how. `changed` names the arguments written into, `peak` is in bytes.
+    """
+
+    result: tuple[np.ndarray, ...] | None = None
+    error: str = ""
+    kind: str = ""  # the name of the exception's class
+    changed: tuple[str, ...] = ()
+    printed: bool = False
+    peak: int | None = None
+
+
+def check_answer(exercise: Exercise, answer, seed: int) -> Report:
+    """Run `answer` on the cases that `seed` draws and judge it."""
+    if answer is None or answer is Ellipsis or (isinstance(answer, str) and not answer.strip()):
+        return Report(exercise.name, "not attempted", seed)
+    try:
+        function = exercise.function(answer)
+    except (TypeError, ValueError, SyntaxError) as error:
+        problem = Evidence("the answer itself", f"{type(error).__name__}: {error}", {})
+        return Report(exercise.name, "failed", seed, evidence=problem)
+    cases = exercise.draw(seed)
+    return judge(exercise, cases, [run(function, case) for case in cases], seed)
+
+
+def run(function: Callable, case: Case) -> Outcome:
+    """Call `function` on copies of the arguments of `case`, and let nothing escape.
+
+    Ctrl-C still stops it.
+    """
+    args, kwargs = copy.deepcopy((case.args, dict(case.kwargs)))
+    printed = io.StringIO()
+    result, error, kind, peak = None, "", "", None
+    with contextlib.redirect_stdout(printed), warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        try:
+            if case.bound is None:
+                result = as_arrays(function(*args, **kwargs))
+            else:
+                result, peak = _weighed(lambda: as_arrays(function(*args, **kwargs)))
+        except (Exception, SystemExit) as raised:
+            kind = type(raised).__name__
+            error = _told(raised)
+    given = enumerate((*case.args, *case.kwargs.values()))
+    after = (*args, *kwargs.values())
+    changed = tuple(str(number) for number, x in given if not _same(x, after[number]))
+    return Outcome(result, error, kind, changed, bool(printed.getvalue()), peak)
+
+
+def as_arrays(value) -> tuple[np.ndarray, ...] | None:
+    """Return what an answer returned as a tuple of arrays, or None for nothing.
+
+    Raises:
+        TypeError: it does not consist of numbers.
+    """
+    if value is None or value is Ellipsis:
+        return None
+    parts = value if isinstance(value, tuple) else (value,)
+    arrays = tuple(np.array(part) for part in parts)
+    for array in arrays:
+        if array.dtype.kind not in "biuf":
+            what = type(value).__name__
+            raise TypeError(f"the result is {what} of dtype {array.dtype}, expected real numbers")
+    return arrays
+
+
+def judge(
+    exercise: Exercise, cases: Sequence[Case], outcomes: Sequence[Outcome], seed: int
+) -> Report:
+    """Return the report on `outcomes`, one for each of `cases`."""
+    if all(_nothing(outcome) for outcome in outcomes):
+        if any(outcome.printed for outcome in outcomes):
+            evidence = _evidence(exercise, cases[0], outcomes[0])
+            return Report(exercise.name, "failed", seed, (PRINTS,), evidence)
+        return Report(exercise.name, "not attempted", seed)
+    problems = [_problem(exercise, *pair) for pair in zip(cases, outcomes, strict=True)]
+    failing = [number for number, problem in enumerate(problems) if problem]
+    if not failing:
+        return Report(exercise.name, "passed", seed, remarks=_remarks(exercise, cases, outcomes))
+    first = failing[0]
+    evidence = _evidence(exercise, cases[first], outcomes[first])
+    found = diagnosis(exercise, cases, outcomes, failing)
+    return Report(exercise.name, "failed", seed, found, evidence)
+
+
+def diagnosis(
+    exercise: Exercise, cases: Sequence[Case], outcomes: Sequence[Outcome], failing: Sequence[int]
+) -> tuple[Slip, ...]:
+    """Return the smallest set of slips that does on every case what the answer did, or none.
+
+    Of sets of one size the first wins, as the exercise orders its slips. `failing` are the cases
+    that the answer fails; they come first, since most sets differ there at once.
+    """
+    numbers = [number for number in failing if cases[number].bound is None]
+    if not numbers:
+        large = any(_too_large(cases[number], outcomes[number]) for number in failing)
+        return (exercise.costly,) if exercise.costly and large else ()
+    others = [i for i, case in enumerate(cases) if case.bound is None and i not in numbers]
+    order = numbers + others
+    tried = 0
+    for size in range(1, len(exercise.slips) + 1):
+        tried += math.comb(len(exercise.slips), size)
+        if size > 1 and tried > MOST_SETS:
+            break
+        for slips in itertools.combinations(exercise.slips, size):
+            names = frozenset(slip.name for slip in slips)
+            if _explains(exercise, names, cases, outcomes, order):
+                return slips
+    if all(_close(exercise, cases[i], outcomes[i]) for i in numbers):
+        return (CHANGES,)
+    return ()
+
+
+def _explains(exercise, names, cases, outcomes, order) -> bool:
+    agreed = False  # on numbers: that both only fail says little
+    for number in order:
+        made = attempted(exercise, names, cases[number])
+        got = outcomes[number]
+        if made is None or made.kind != got.kind:
+            return False
+        if not made.kind:
+            if not _equal(got.result, made.result):
+                return False
+            agreed = True
+    return agreed
+
+
+def attempted(exercise: Exercise, names: frozenset[str], case: Case) -> Outcome | None:
+    """Return what the slips `names` do on `case`; None if they do not go together."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        try:
+            return Outcome(as_arrays(exercise.solve(names, *case.args, **case.kwargs)))
+        except Incompatible:
+            return None
+        except Exception as raised:
+            return Outcome(error=str(raised), kind=type(raised).__name__)
+
+
+def expected(exercise: Exercise, case: Case) -> tuple[np.ndarray, ...]:
+    """Return the right result."""
+    with np.errstate(all="ignore"):
+        return as_arrays(exercise.solve(frozenset(), *case.args, **case.kwargs))
+
+
+def _nothing(outcome: Outcome) -> bool:
+    unfinished = outcome.kind == "NotImplementedError"
+    return unfinished or (outcome.result is None and not outcome.error)
+
+
+def _equal(got, want) -> bool:
+    """Say whether two results are the same numbers, to what rounding leaves of them."""
+    if got is None or want is None:
+        return got is want
+    if len(got) != len(want) or any(a.shape != b.shape for a, b in zip(got, want, strict=True)):
+        return False
+    return all(
+        np.allclose(a, b, equal_nan=True, **_tolerance(b)) for a, b in zip(got, want, strict=True)
+    )
+
+
+def _tolerance(want: np.ndarray) -> dict[str, float]:
+    # Loose beside the rounding of a right answer, tight beside any slip.
+    if want.dtype.kind == "f" and want.dtype.itemsize < 8:
+        return {"rtol": 1e-4, "atol": 1e-5}
+    return {"rtol": 1e-7, "atol": 1e-9}
+
+
+def _close(exercise: Exercise, case: Case, outcome: Outcome) -> bool:
+    return not outcome.error and _equal(outcome.result, expected(exercise, case))
+
+
+def _problem(exercise: Exercise, case: Case, outcome: Outcome) -> str:
+    """Say what is wrong with the outcome of a case, or nothing."""
+    want = expected(exercise, case)
+    if outcome.error:
+        return outcome.error
+    if outcome.result is None:
+        return "nothing was returned"
+    if len(outcome.result) != len(want):
+        return f"{len(outcome.result)} results were returned, expected {len(want)}"
+    for name, a, b in zip(_parts(exercise, want), outcome.result, want, strict=True):
+        if a.shape != b.shape:
+            return f"{name} has shape {a.shape}, expected {b.shape}"
+        wrong = ~np.isclose(a, b, equal_nan=True, **_tolerance(b))
+        if wrong.any():
+            return _difference(name, a, b, wrong)
+    if outcome.changed:
+        return f"the call changed {', '.join(_named(exercise, case, outcome.changed))}"
+    if _too_large(case, outcome):
+        return (
+            f"the numbers are right, but the call took {outcome.peak / 2**20:.1f} MiB beyond its "
+            f"arguments; {case.bound / 2**20:.1f} MiB are enough"
+        )
+    return ""
+
+
+def _too_large(case: Case, outcome: Outcome) -> bool:
+    if case.bound is None:
+        return False
+    return outcome.kind == "MemoryError" or (outcome.peak or 0) > case.bound
+
+
+def _difference(name, got, want, wrong) -> str:
+    said = []
+    where = tuple(int(x) for x in np.argwhere(wrong)[0])
+    index = f"[{', '.join(map(str, where))}]" if where else ""
+    said.append(f"{name}{index} is {got[where]:.6g}, expected {want[where]:.6g}")
+    missing = int(np.isnan(got).sum()) if got.dtype.kind == "f" else 0
+    if missing:
+        said.append(f"{missing} of {got.size} entries are NaN")
+    if want.ndim and want.dtype.kind == "f" and np.allclose(want.sum(axis=-1), 1) and not missing:
+        sums = got.sum(axis=-1).ravel()
+        if not np.allclose(sums, 1):
+            said.append(f"rows sum to {', '.join(f'{x:.4g}' for x in sums[:6])}, expected 1")
+    return "; ".join(said)
+
+
+def _evidence(exercise: Exercise, case: Case, outcome: Outcome) -> Evidence:
+    want = expected(exercise, case)
+    got = outcome.result
+    return Evidence(
+        case.what,
+        _problem(exercise, case, outcome),
+        {name: _shown(x) for name, x in _arguments(exercise, case).items()},
+        _all_shown(_parts(exercise, want), want),
+        "" if got is None else _all_shown(_parts(exercise, got), got),
+    )
+
+
+def _remarks(exercise, cases, outcomes) -> tuple[str, ...]:
+    remarks = []
+    if any(outcome.printed for outcome in outcomes):
+        remarks.append("The function prints while it computes; that is no mistake.")
+    for case, outcome in zip(cases, outcomes, strict=True):
+        for a, b in zip(outcome.result, expected(exercise, case), strict=True):
+            if b.dtype.kind == "b" and a.dtype.kind != "b":
+                remarks.append(f"The result has dtype {a.dtype}. As bool it combines with & and |.")
+                return tuple(remarks)
+            if b.dtype == np.float32 and a.dtype == np.float64:
+                remarks.append(
+                    "For float32 arguments the result is float64, twice the memory. `np.sqrt` of a "
+                    "Python number is a float64 scalar, which turns arrays into float64; "
+                    "`math.sqrt` is not."
+                )
+                return tuple(remarks)
+    return tuple(remarks)
+
+
+def _arguments(exercise: Exercise, case: Case) -> dict:
+    bound = inspect.signature(exercise.solve).bind(None, *case.args, **case.kwargs).arguments
+    names = list(bound)[1:]
+    flat = {}
+    for name in names:
+        if isinstance(bound[name], tuple) and name == "args":
+            flat |= {f"argument {i}": x for i, x in enumerate(bound[name], 1)}
+        elif isinstance(bound[name], dict) and name == "kwargs":
+            flat |= bound[name]
+        else:
+            flat[name] = bound[name]
+    return flat
+
+
+def _named(exercise: Exercise, case: Case, numbers: Sequence[str]) -> list[str]:
+    names = list(_arguments(exercise, case))
+    return [names[int(number)] for number in numbers]
+
+
+def _parts(exercise: Exercise, results) -> list[str]:
+    if len(results) == len(exercise.parts):
+        return list(exercise.parts)
+    return ["result"] if len(results) == 1 else [f"result {i}" for i in range(1, len(results) + 1)]
+
+
+def _all_shown(names, arrays) -> str:
+    if len(arrays) == 1:
+        return _shown(arrays[0])
+    return "\n".join(f"{name}: {_shown(x)}" for name, x in zip(names, arrays, strict=True))
+
+
+def _shown(value) -> str:
+    """Return an argument or a result as text: its shape and, where they are few, its numbers."""
+    if not isinstance(value, np.ndarray):
+        return getattr(value, "__name__", repr(value))
+    if value.ndim == 0:
+        return f"{value:.6g}" if value.dtype.kind == "f" else str(value)
+    shape = f"shape {value.shape}"
+    if value.size == 0 or value.size > 24:
+        return shape
+    numbers = np.array2string(value, precision=4, suppress_small=True, max_line_width=72)
+    return f"{shape}\n{numbers}"
+
+
+def _weighed(call: Callable):
+    """Return what `call` returns and the peak of the memory that it took, in bytes."""
+    was_tracing = tracemalloc.is_tracing()
+    if not was_tracing:
+        tracemalloc.start()
+    try:
+        tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
+        result = call()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        if not was_tracing:
+            tracemalloc.stop()
+    return result, peak - before
+
+
+def _same(before, after) -> bool:
+    if not isinstance(before, np.ndarray):
+        return True
+    return np.array_equal(before, after, equal_nan=before.dtype.kind == "f")
+
+
+def _told(raised: BaseException) -> str:
+    """Return an exception in words, with the line of the student's that raised it."""
+    said = f"{type(raised).__name__}: {raised}".rstrip(": ")
+    for frame in reversed(traceback.extract_tb(raised.__traceback__)):
+        if frame.filename == __file__:
+            break
+        line = linecache.getline(frame.filename, frame.lineno).strip()
+        if line and "site-packages" not in frame.filename:
+            return f"{said}, in line {frame.lineno}: {line}"
+    return said
