@@ -4,6 +4,7 @@ import ast
 import inspect
 import json
 import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,37 @@ def results(name: str) -> dict:
             f"repository that the package runs from; there are: {known}"
         )
     return json.loads(path.read_text())
+
+
+class Table:
+    """Rows of names and numbers, shown as a table."""
+
+    def __init__(self, rows: Sequence[Mapping[str, object]]):
+        self.rows = rows
+
+    def __repr__(self) -> str:
+        head = list(self.rows[0])
+        lines = [head, ["---"] * len(head), *([str(x) for x in row.values()] for row in self.rows)]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+    _repr_markdown_ = __repr__
+
+
+def table(rows: Sequence[Mapping[str, object]]) -> Table:
+    """Return `rows` as a table, its columns named by their keys.
+
+    >>> table([{"form": "textbook", "arrays": 4}, {"form": "tiled", "arrays": 1}])
+    | form | arrays |
+    | --- | --- |
+    | textbook | 4 |
+    | tiled | 1 |
+
+    Raises:
+        ValueError: there is no row, or two rows have other keys.
+    """
+    if not rows or any(list(row) != list(rows[0]) for row in rows):
+        raise ValueError("rows must be one or more, all with the same keys in the same order")
+    return Table(rows)
 
 
 class Source:

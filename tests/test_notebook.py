@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from attn_course.notebook import record, results, source
+from attn_course.notebook import record, results, source, table
 from attn_course.reference import attention, softmax
 
 
@@ -68,3 +68,16 @@ def test_results_are_those_of_the_benchmark():
 def test_results_that_do_not_exist_are_named():
     with pytest.raises(FileNotFoundError, match=r"name is 'gpu', and there is no gpu\.json.*cpu"):
         results("gpu")
+
+
+def test_a_table_has_a_column_for_each_key():
+    shown = table([{"topic": "masks", "named": 9}, {"topic": "tiled", "named": 12}])
+    lines = shown._repr_markdown_().splitlines()
+    assert lines[0] == "| topic | named |"
+    assert lines[2:] == ["| masks | 9 |", "| tiled | 12 |"]
+
+
+@pytest.mark.parametrize("rows", [[], [{"a": 1}, {"b": 1}]])
+def test_a_table_of_unlike_rows_is_refused(rows):
+    with pytest.raises(ValueError, match="rows must be one or more"):
+        table(rows)

@@ -85,6 +85,8 @@ def run(function: Callable, case: Case) -> Outcome:
         except (Exception, SystemExit) as raised:
             kind = type(raised).__name__
             error = _told(raised)
+    if result is not None:  # an answer may write into an array that it returned before
+        result = tuple(part.copy() for part in result)
     given = enumerate((*case.args, *case.kwargs.values()))
     after = (*args, *kwargs.values())
     changed = tuple(str(number) for number, x in given if not _same(x, after[number]))
@@ -100,7 +102,7 @@ def as_arrays(value) -> tuple[np.ndarray, ...] | None:
     if value is None or value is Ellipsis:
         return None
     parts = value if isinstance(value, tuple) else (value,)
-    arrays = tuple(np.array(part) for part in parts)
+    arrays = tuple(np.asarray(part) for part in parts)
     for array in arrays:
         if array.dtype.kind not in "biuf":
             what = type(value).__name__
@@ -124,7 +126,8 @@ def judge(
     first = failing[0]
     evidence = _evidence(exercise, cases[first], outcomes[first])
     found = diagnosis(exercise, cases, outcomes, failing)
-    return Report(exercise.name, "failed", seed, found, evidence)
+    withheld = [slip.name for slip in found] == [exercise.bug]
+    return Report(exercise.name, "failed", seed, found, evidence, withheld=withheld)
 
 
 def diagnosis(

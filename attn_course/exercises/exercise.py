@@ -6,6 +6,7 @@ compared with those of every small set of them.
 """
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -62,7 +63,7 @@ class Lines:
         """Return the lines by their letters."""
         return {chr(ord("A") + number): line for number, line in enumerate(self.lines)}
 
-    def program(self, order: str) -> Callable:
+    def program(self, order) -> Callable:
         """Return the function whose lines stand in `order`, a string of letters such as "CAB".
 
         Raises:
@@ -85,6 +86,32 @@ class Lines:
         scope = {"np": np, "math": math, **{helper.__name__: helper for helper in self.helpers}}
         exec(compile(text, "<your order>", "exec"), scope)  # the lines are ours, the order is not
         return next(reversed(scope.values()))
+
+
+class Orders:
+    """`Exercise.solve` for lines out of order: `right` is the right order, `wrong` has one a slip.
+
+    Two slips at once make no order.
+    """
+
+    def __init__(self, lines: Lines, right: str, wrong: Mapping[str, str]):
+        self.lines, self.right, self.wrong = lines, right, wrong
+        # As of a function of slips and of the arguments that the lines have: reports name them.
+        slips = inspect.Parameter("slips", inspect.Parameter.POSITIONAL_ONLY)
+        named = inspect.signature(lines.program(right)).parameters.values()
+        self.__signature__ = inspect.Signature([slips, *named])
+
+    def __call__(self, slips, *args, **kwargs):
+        return self.lines.program(self.order(slips))(*args, **kwargs)
+
+    def order(self, slips: Collection[str]) -> str:
+        """Return the order that a student writes who makes `slips`."""
+        if len(slips) > 1:
+            raise Incompatible
+        return self.wrong[next(iter(slips))] if slips else self.right
+
+
+orders = Orders
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +139,7 @@ class Exercise:
         parts: names of the results, where there are several.
         lines: for the kind "order".
         costly: the slip that gives right numbers and takes too much memory.
+        bug: for the kind "find the bug", the slip that the starter makes.
     """
 
     name: str
@@ -131,6 +159,7 @@ class Exercise:
     parts: tuple[str, ...] = ()
     lines: Lines | None = None
     costly: Slip | None = None
+    bug: str = ""
 
     def cell(self) -> str:
         """Return the cell that the student begins with."""
@@ -163,25 +192,21 @@ class Exercise:
         """Return the answer of a student who makes `slips`."""
         if self.kind == "predict":
             return self.solve(frozenset(slips))
+        if self.lines is not None:
+            return self.solve.order(slips)
         return lambda *args, **kwargs: self.solve(frozenset(slips), *args, **kwargs)
 
     def draw(self, seed: int) -> list[Case]:
-        """Return the cases: those always asked, and those that `seed` draws, smallest first."""
+        """Return the cases: those always asked, then those that `seed` draws, smallest first.
+
+        The case that a report shows is one of those always asked, if the answer fails any, so
+        that it stays the same while a student looks for the mistake.
+        """
         fixed = [case for case in self.cases(np.random.default_rng(0)) if case.bound is None]
         fresh = self.cases(np.random.default_rng(seed)) if self.kind != "predict" else []
-        return sorted(fixed + fresh, key=lambda case: (case.bound is not None, case.size()))
-
-
-def orders(lines: Lines, right: str, wrong: Mapping[str, str]) -> Callable:
-    """Return `Exercise.solve` for lines whose right order is `right`; `wrong` has one a slip."""
-
-    def solve(slips, *args, **kwargs):
-        if len(slips) > 1:
-            raise Incompatible
-        order = wrong[next(iter(slips))] if slips else right
-        return lines.program(order)(*args, **kwargs)
-
-    return solve
+        large = [case for case in fresh if case.bound is not None]
+        small = [case for case in fresh if case.bound is None]
+        return [*sorted(fixed, key=Case.size), *sorted(small, key=Case.size), *large]
 
 
 def predictions(right: float, wrong: Mapping[str, float]) -> Callable:

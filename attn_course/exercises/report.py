@@ -6,6 +6,10 @@ import html
 from attn_course.exercises.exercise import Slip
 
 VERDICTS = {"passed": "right", "failed": "not right yet", "not attempted": "not attempted"}
+WITHHELD = (
+    "The bug that was to be found is still there. If you give up, `report.misconceptions` says "
+    "what it is."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Report:
         evidence: the smallest failing case, or None.
         remarks: what is worth knowing and cost nothing.
         seed: the draw, which ``check(..., seed=...)`` repeats.
+        withheld: whether the mistake is the very one to be found, so that it is not told unasked.
     """
 
     exercise: str
@@ -51,15 +56,21 @@ class Report:
     misconceptions: tuple[Slip, ...] = ()
     evidence: Evidence | None = None
     remarks: tuple[str, ...] = ()
+    withheld: bool = False
 
     @property
     def passed(self) -> bool:
         return self.status == "passed"
 
+    def _told(self) -> list[tuple[str, str]]:
+        if self.withheld:
+            return [(WITHHELD, "")]
+        return [(slip.message, slip.page) for slip in self.misconceptions]
+
     def __str__(self):
         said = [f"{self.exercise}: {VERDICTS[self.status]}"]
-        for slip in self.misconceptions:
-            said += [f"  {slip.message}", f"  Read again: book/{slip.page}"]
+        for message, page in self._told():
+            said += [f"  {message}", *([f"  Read again: book/{page}"] if page else [])]
         if self.evidence is not None:
             said += ["  The smallest case that shows it:"]
             said += [f"    {line}" for line in str(self.evidence).splitlines()]
@@ -72,9 +83,9 @@ class Report:
         """Return the card that a notebook shows. It takes the colors of the page around it."""
         color = {"passed": "#2a9d4a", "failed": "#c4501b", "not attempted": "#808080"}[self.status]
         parts = [f"<p><strong>{_escaped(self.exercise)}: {VERDICTS[self.status]}</strong></p>"]
-        for slip in self.misconceptions:
-            page = f"<code>book/{_escaped(slip.page)}</code>"
-            parts.append(f"<p>{_escaped(slip.message)} Read again: {page}.</p>")
+        for message, page in self._told():
+            again = f" Read again: <code>book/{_escaped(page)}</code>." if page else ""
+            parts.append(f"<p>{_escaped(message)}{again}</p>")
         if self.evidence is not None:
             left = 'style="text-align: left; vertical-align: top"'
             plain = 'style="margin: 0; background: none; border: 0; padding: 0"'
