@@ -48,8 +48,9 @@ def notebook(topic: str) -> nbformat.NotebookNode:
     beginning = (
         f"# Exercises: {title}\n\n"
         f"These belong to the page [{title}](../{page}.ipynb) and take about {minutes} minutes. "
-        "Replace each `...` by your answer and run the cell below it: it says whether the answer "
-        "is right, and if it is not, on which numbers it fails and which mistake gives the same."
+        "Answer in the cell below each question, then run the cell after it. It says whether the "
+        "answer is right, and if it is not, on which numbers it fails and which mistake gives the "
+        "same numbers."
     )
     cells = [
         _cell(new_markdown_cell, beginning, f"{topic} beginning"),
