@@ -119,11 +119,11 @@ def home(tmp_path, monkeypatch):
     return tmp_path
 
 
-def example(name="toy/one", recipe=RECIPE):
+def example(name="toy/one", recipe=RECIPE, stored=True):
     def evaluate(net):
         return {"error": loss(net, np.random.default_rng(9)).item()}
 
-    return Study(name, model, evaluate, loss, recipe)
+    return Study(name, model, evaluate, loss, recipe, stored)
 
 
 def test_results_hold_what_the_stored_model_does(home, capsys):
@@ -172,6 +172,15 @@ def test_what_needs_no_training_is_measured_once(home):
     assert not (home / "checkpoints").exists()
 
 
+def test_of_what_is_not_stored_the_results_are_kept(home):
+    results = home / "table.json"
+    measure([example(stored=False)], (0,), "cpu", results)
+    assert len(json.loads(results.read_text())["runs"]) == 1
+    assert not list((home / "checkpoints").iterdir())
+    with pytest.raises(ValueError, match="of toy/one only the results are kept"):
+        load(example(stored=False))
+
+
 def test_a_study_that_was_not_trained_says_how(home):
     with pytest.raises(FileNotFoundError, match=r"python -m attn_course.applications toy/one"):
         load(example())
@@ -187,5 +196,5 @@ def test_every_study_stands_in_the_results_with_its_recipe():
         recipe = json.loads(json.dumps(entry.recipe and vars(entry.recipe)))
         for seed in (0, 1, 2) if recipe else (0,):
             assert stands.pop((name, seed)) == recipe, f"{name}, seed {seed}"
-        assert studies.checkpoint(name).exists() == bool(recipe), name
+        assert studies.checkpoint(name).exists() == bool(recipe and entry.stored), name
     assert not stands, "results of studies that are no more"

@@ -111,12 +111,14 @@ def pieces(text: np.ndarray, starts: np.ndarray, length: int, device) -> Int[Ten
     return torch.from_numpy(text[starts[:, None] + np.arange(length)].astype(np.int64)).to(device)
 
 
-def loss(model: nn.Module, rng: np.random.Generator) -> Tensor:
-    """Return the mean cross-entropy on 32 random pieces of the text for training."""
-    train, _ = texts()
+def loss(
+    model: nn.Module, rng: np.random.Generator, size: int = 32, text: np.ndarray | None = None
+) -> Tensor:
+    """Return the mean cross-entropy on random pieces of the text for training (or of `text`)."""
+    text = texts()[0] if text is None else text
     device = next(model.parameters()).device
-    starts = rng.integers(len(train) - CONTEXT, size=32)
-    symbols = pieces(train, starts, CONTEXT + 1, device)
+    starts = rng.integers(len(text) - CONTEXT, size=size)
+    symbols = pieces(text, starts, CONTEXT + 1, device)
     return F.cross_entropy(model(symbols[:, :-1]).flatten(0, 1), symbols[:, 1:].flatten())
 
 

@@ -29,6 +29,7 @@ class Study:
     `build` makes the model, its weights drawn from torch's generator. `evaluate` returns metrics by
     their names, measured on data that the model was not trained on. What needs no training has no
     `loss` and no `recipe`; what needs no model either has a `build` that returns `nn.Identity()`.
+    The weights that the first seed reached are kept if `stored`, for a page to load.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Study:
     evaluate: Callable[[nn.Module], dict[str, float]]
     loss: Loss | None = None
     recipe: Recipe | None = None
+    stored: bool = True
 
     def trained(self, seed: int, device: str, unfinished: Path) -> tuple[nn.Module, list]:
         """Return the model trained from `seed`, and the log of its training.
@@ -62,7 +64,10 @@ def load(study: Study, device: str = "cpu") -> nn.Module:
 
     Raises:
         FileNotFoundError: the study was not trained yet; the message is the command that does.
+        ValueError: the weights of `study` are not stored.
     """
+    if not study.stored:
+        raise ValueError(f"of {study.name} only the results are kept, not the weights")
     path = checkpoint(study.name)
     if not path.exists():
         raise FileNotFoundError(
@@ -82,19 +87,12 @@ def machine(device: str) -> dict:
     return {"device": kind, "python": platform.python_version(), **versions}
 
 
-def measure(
-    studies: Iterable[Study],
-    seeds: Iterable[int],
-    device: str,
-    results: Path,
-    *,
-    store: bool = True,
-) -> None:
+def measure(studies: Iterable[Study], seeds: Iterable[int], device: str, results: Path) -> None:
     """Train and measure each study from each seed, and add what was measured to `results`.
 
     A run whose result stands there already, made by the same recipe, is not made again. Each
     result is written when it is there, so that an interruption loses none. The model of seed 0 is
-    stored in `checkpoints` if `store`.
+    stored in `checkpoints` if the study's are.
     """
     planned = [(study, seed) for study in studies for seed in (seeds if study.recipe else (0,))]
     for number, (study, seed) in enumerate(planned, 1):
@@ -110,7 +108,7 @@ def measure(
         seconds = time.process_time() - start
         metrics = study.evaluate(model)
         print(f"{title}: {shown(metrics)}", flush=True)
-        if store and recipe and seed == 0:
+        if study.stored and recipe and seed == 0:
             checkpoint(study.name).parent.mkdir(parents=True, exist_ok=True)
             state = {name: x.half().cpu() for name, x in model.state_dict().items()}
             save_file(state, checkpoint(study.name))

@@ -141,11 +141,7 @@ def fitted_and_held() -> list[np.ndarray]:
 
 def reading_loss(model: nn.Module, rng: np.random.Generator) -> Tensor:
     """Return the mean cross-entropy on 16 random pieces."""
-    text, _ = fitted_and_held()
-    device = next(model.parameters()).device
-    starts = rng.integers(len(text) - reading.CONTEXT, size=16)
-    symbols = reading.pieces(text, starts, reading.CONTEXT + 1, device)
-    return F.cross_entropy(model(symbols[:, :-1]).flatten(0, 1), symbols[:, 1:].flatten())
+    return reading.loss(model, rng, 16, fitted_and_held()[0])
 
 
 def reading_bits(model: nn.Module) -> dict[str, float]:
@@ -174,6 +170,7 @@ def sweeps() -> list[Study]:
                 warmup=chosen.warmup,
                 log_every=100,
             ),
+            stored=False,
         )
         for changed in varied
         for chosen in [dataclasses.replace(Settings(), **changed)]
@@ -308,7 +305,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     try:
-        measure(sweeps(), SEEDS, "cpu", options.results, store=False)
+        measure(sweeps(), SEEDS, "cpu", options.results)
         confirm(search(options.results), options.results)
     except KeyboardInterrupt:
         sys.exit("stopped; the same command goes on from here")
