@@ -657,7 +657,7 @@ STATE_OR_CACHE = Exercise(
         ),
         Slip(
             "the state itself",
-            "This is how many numbers the state holds. How many tokens of the cache is that?",
+            "This is how many numbers the state holds. The question is after tokens of the cache.",
             PAGE,
         ),
     ),
