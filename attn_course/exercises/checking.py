@@ -250,10 +250,10 @@ def _too_large(case: Case, outcome: Outcome) -> bool:
 
 
 def _difference(name, got, want, wrong) -> str:
-    said = []
     where = tuple(int(x) for x in np.argwhere(wrong)[0])
     index = f"[{', '.join(map(str, where))}]" if where else ""
-    said.append(f"{name}{index} is {got[where]:.6g}, expected {want[where]:.6g}")
+    entries = (x[where] if x.dtype.kind == "b" else f"{x[where]:.6g}" for x in (got, want))
+    said = [f"{name}{index} is {', expected '.join(map(str, entries))}"]
     missing = int(np.isnan(got).sum()) if got.dtype.kind == "f" else 0
     if missing:
         said.append(f"{missing} of {got.size} entries are NaN")
