@@ -56,7 +56,12 @@ def test_a_missing_file_says_how_to_install_the_version_that_has_it():
         package_file("numpy")
 
 
-def test_a_damaged_file_is_named():
-    error = damaged(ROOT / "x.csv", "5 rows")
+@pytest.mark.parametrize(
+    ("folder", "requirement"),
+    [("babel/locale-data", pinned()["babel"]), ("elsewhere", "-r attn_course/data/packages.txt")],
+)
+def test_a_damaged_file_is_named_and_how_to_replace_it(folder, requirement):
+    error = damaged(ROOT / folder / "x.csv", "5 rows")
     assert isinstance(error, ValueError)
-    assert str(error).endswith("x.csv is damaged, or of another version: expected 5 rows")
+    assert "x.csv is damaged, or of another version: expected 5 rows; " in str(error)
+    assert str(error).endswith(f"pip install --force-reinstall --no-deps {requirement}")

@@ -93,9 +93,13 @@ STOP = (
 )
 
 
+module = sys.modules["attn_course.data.operations"]
+checksum = module._checksum
+
+
 @pytest.fixture
 def services(tmp_path, monkeypatch):
-    """A package of made services; the function adds a version of one."""
+    """A package of made services, taken for the pinned one; the function adds a version of one."""
 
     def add(service, version, content):
         folder = tmp_path / service / version
@@ -106,9 +110,8 @@ def services(tmp_path, monkeypatch):
             content = gzip.compress(json.dumps(described).encode())
         (folder / "service-2.json.gz").write_bytes(content)
 
-    monkeypatch.setattr(
-        sys.modules["attn_course.data.operations"], "package_file", lambda *_: tmp_path
-    )
+    monkeypatch.setattr(module, "package_file", lambda *_: tmp_path)
+    monkeypatch.setattr(module, "_checksum", lambda *_: module.CHECKSUM)
     return add
 
 
@@ -155,6 +158,13 @@ def test_a_damaged_file_is_named(services, content):
 def test_a_missing_package_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install --no-deps botocore==\d"):
+        operations()
+
+
+def test_another_version_is_refused(services, monkeypatch):
+    services("jobs", "2019-01-01", {"StopJob": DOCUMENTATION})
+    monkeypatch.setattr(module, "_checksum", checksum)
+    with pytest.raises(ValueError, match=r"expected the operations of botocore==\d"):
         operations()
 
 

@@ -2,6 +2,7 @@
 
 import datetime
 import itertools
+import pickle
 import subprocess
 import sys
 
@@ -89,9 +90,13 @@ def test_no_text_means_two_dates():
     assert format_date(english, "short", locale="en") == format_date(greek, "short", locale="el")
 
 
-def test_an_unknown_language_is_refused():
+def test_an_unknown_language_or_style_and_what_is_no_date_are_refused(unchecked):
     with pytest.raises(KeyError, match="'xx', expected one of ar, de"):
         written(DAY, "xx", "long")
+    with pytest.raises(KeyError, match=r"style is 'wide', expected one of short, medium"):
+        written(DAY, "de", "wide")
+    with pytest.raises(TypeError, match=r"date is '2021-09-05', expected a datetime.date"):
+        written("2021-09-05", "de", "long")
     assert set(CHECKSUMS) == {*LANGUAGES, *UNSEEN}
 
 
@@ -107,12 +112,23 @@ def test_a_missing_package_says_how_to_install_it(monkeypatch, fresh):
         written(DAY, "fr", "long")
 
 
-@pytest.mark.parametrize("cut", [0, 100, 20000, None])
-def test_damaged_data_are_named(monkeypatch, fresh, tmp_path, cut):
+DAMAGES = {
+    "empty": lambda data: b"",
+    "cut off": lambda data: data[:100],
+    "half": lambda data: data[: len(data) // 2],
+    "another name": lambda data: data.replace(b"septembre", b"septemvre"),
+    "a number": lambda data: pickle.dumps(7),
+    "a list": lambda data: pickle.dumps([]),
+    "months in a list": lambda data: pickle.dumps(pickle.loads(data) | {"months": []}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_data_are_named(monkeypatch, fresh, tmp_path, damage):
     from babel import localedata
 
     whole = packages.package_file("babel", "locale-data", "fr.dat").read_bytes()
-    damaged = whole.replace(b"septembre", b"septemvre") if cut is None else whole[:cut]
+    damaged = DAMAGES[damage](whole)
     assert damaged != whole
     for name in ("root", "fr"):
         source = packages.package_file("babel", "locale-data", f"{name}.dat")

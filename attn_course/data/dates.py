@@ -11,7 +11,6 @@ the text "9/5/21" is of September in English and of May in Greek.
 
 import datetime
 import functools
-import pickle
 import re
 import zlib
 
@@ -39,6 +38,7 @@ LANGUAGES = {
 }
 UNSEEN = {"nl": "Dutch", "it": "Italian", "cs": "Czech", "uk": "Ukrainian", "ka": "Georgian"}
 STYLES = ("medium", "long", "full")
+EVERY_STYLE = ("short", *STYLES)
 FIRST, LAST = datetime.date(1900, 1, 1), datetime.date(2099, 12, 31)
 FIELDS = {
     "y": "year",
@@ -98,11 +98,16 @@ def fields(date: datetime.date, language: str, style: str) -> list[tuple[str, st
     [('day', '5'), ('', '. '), ('month', 'September'), ('', ' '), ('year', '2021')]
 
     Raises:
-        KeyError: `language` is neither in `LANGUAGES` nor in `UNSEEN`.
+        TypeError: `date` is no date.
+        KeyError: `language` is neither in `LANGUAGES` nor in `UNSEEN`, or there is no such style.
         ModuleNotFoundError: babel is not installed; the message is the command that installs it.
         FileNotFoundError: babel has not the data of `language`.
         ValueError: babel's data of `language` are damaged, or of another version.
     """
+    if not isinstance(date, datetime.date):
+        raise TypeError(f"date is {date!r}, expected a datetime.date")
+    if style not in EVERY_STYLE:
+        raise KeyError(f"style is {style!r}, expected one of {', '.join(EVERY_STYLE)}")
     _check(language)
     return _fields(date, language, style)
 
@@ -123,9 +128,10 @@ def _check(language: str) -> None:
         raise KeyError(f"language is {language!r}, expected one of {', '.join(CHECKSUMS)}")
     path = package_file("babel", "locale-data", f"{language}.dat")
     expected = f"the dates of {pinned()['babel']}"
+    library("babel.dates")  # says what to do if it cannot be imported
     try:
         checksum = _checksum(language)
-    except (pickle.PickleError, EOFError, ValueError, LookupError, AttributeError) as error:
+    except Exception as error:  # the file is a pickle: damaged, it can raise anything
         raise damaged(path, expected) from error
     if checksum != CHECKSUMS[language]:
         raise damaged(path, expected)

