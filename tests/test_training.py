@@ -107,6 +107,19 @@ def test_an_unfinished_run_of_another_kind_is_refused(tmp_path, monkeypatch):
     assert (tmp_path / "run.unfinished").exists()
 
 
+@pytest.mark.parametrize("kept", [0, 1000, -1])
+def test_a_damaged_run_is_refused(tmp_path, kept):
+    whole = tmp_path / "whole"
+    torch.save({"asked": 1, "model": model().state_dict()}, whole)
+    path = tmp_path / "run.unfinished"
+    path.write_bytes(whole.read_bytes()[:kept])
+    with pytest.raises(ValueError, match=r"run.unfinished is damaged: remove it"):
+        trained(tmp_path)
+    path.write_text("no run")
+    with pytest.raises(ValueError, match=r"run.unfinished is damaged: remove it"):
+        trained(tmp_path)
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     with pytest.raises(FloatingPointError, match="the loss is nan at step 0"):
         trained(tmp_path, loss=lambda model, rng: loss(model, rng) * float("nan"))
@@ -162,6 +175,23 @@ def test_an_interruption_loses_no_result(home):
     with pytest.raises(KeyboardInterrupt):
         measure([example(), second], (0,), "cpu", results)
     assert [run["study"] for run in json.loads(results.read_text())["runs"]] == ["toy/one"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", '{"runs": [{"stu', "[]", "{}", '{"runs": [{"study": "toy"}]}']
+)
+def test_damaged_results_are_kept_and_named(home, text):
+    results = home / "table.json"
+    results.write_text(text)
+    with pytest.raises(ValueError, match=r"table.json is damaged: restore it, or remove it"):
+        measure([example()], (0,), "cpu", results)
+    assert results.read_text() == text
+
+
+def test_the_folder_of_the_results_is_made(home):
+    results = home / "new" / "folder" / "table.json"
+    measure([example()], (0,), "cpu", results)
+    assert len(json.loads(results.read_text())["runs"]) == 1
 
 
 def test_what_needs_no_training_is_measured_once(home):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -116,6 +117,24 @@ def test_what_was_measured_of_other_settings_is_measured_anew(quick):
         tuning.fitted(chosen, *fold, 0, key="one", results=path)
     assert len(calls) == 2
     assert json.loads(path.read_text())["fits"]["one"]["settings"]["layers"] == 0
+
+
+def test_what_another_process_measured_meanwhile_is_kept(quick, monkeypatch):
+    path, _ = quick
+    fold = tuning.folds()[0]
+
+    def meanwhile(*args, **options):
+        path.write_text(json.dumps({"runs": [], "fits": {"other": {"settings": {}}}}))
+
+    monkeypatch.setattr(tuning, "train", meanwhile)
+    tuning.fitted(tuning.Speakers(16, 1, 0.0, 1e-3, 0.1), *fold, 0, key="one", results=path)
+    assert set(json.loads(path.read_text())["fits"]) == {"one", "other"}
+
+
+def test_without_optuna_the_search_says_how_to_install_it(quick, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install optuna$"):
+        tuning.search(quick[0])
 
 
 def test_the_record_is_whole():

@@ -127,9 +127,20 @@ def measure(studies: Iterable[Study], seeds: Iterable[int], device: str, results
 
 
 def standing(results: Path) -> tuple[dict, dict]:
-    """Return what the file `results` holds, and its runs by study and seed."""
-    table = json.loads(results.read_text()) if results.exists() else {"runs": []}
-    return table, {(run["study"], run["seed"]): run for run in table["runs"]}
+    """Return what the file `results` holds, and its runs by study and seed.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
+    if not results.exists():
+        return {"runs": []}, {}
+    try:
+        table = json.loads(results.read_text())
+        return table, {(run["study"], run["seed"]): run for run in table["runs"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{results} is damaged: restore it, or remove it to measure everything anew"
+        ) from error
 
 
 def shown(metrics: dict[str, float]) -> str:
@@ -138,6 +149,7 @@ def shown(metrics: dict[str, float]) -> str:
 
 def write(path: Path, table: dict) -> None:
     """Write `table` to `path` at once, so that an interruption leaves the old file or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     part.write_text(json.dumps(table, indent=1) + "\n")
     os.replace(part, path)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import pickle
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -59,7 +60,7 @@ def train(
 
     Raises:
         FloatingPointError: the loss is not finite.
-        ValueError: `unfinished` holds a run of another recipe or seed.
+        ValueError: `unfinished` holds a run of another recipe or seed, or none.
     """
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
@@ -70,7 +71,12 @@ def train(
     step, log, recent = 0, [], []
     unfinished.parent.mkdir(parents=True, exist_ok=True)
     if unfinished.exists():
-        saved = torch.load(unfinished, weights_only=True)
+        try:
+            saved = torch.load(unfinished, weights_only=True)
+        except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+            raise ValueError(
+                f"{unfinished} is damaged: remove it, and the run starts anew"
+            ) from error
         if saved["asked"] != asked:
             raise ValueError(f"{unfinished} holds {saved['asked']}, asked for {asked}: remove it")
         model.load_state_dict(saved["model"])

@@ -16,7 +16,6 @@ from there, to the results that an uninterrupted run has.
 import argparse
 import dataclasses
 import functools
-import json
 import math
 import sys
 from pathlib import Path
@@ -29,9 +28,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_course.applications import reading, sound
-from attn_course.applications.studies import ROOT, Study, measure, write
+from attn_course.applications.studies import ROOT, Study, measure, standing, write
 from attn_course.applications.training import Recipe, train
 from attn_course.data import Vowels, vowels
+from attn_course.data.packages import library
 from attn_course.fast import (
     Encoder,
     EncoderLayer,
@@ -229,11 +229,10 @@ def fitted(
 
     What `results` has under `key`, for the same settings, is returned as it stands there.
     """
-    table = json.loads(results.read_text())
-    fits = table.setdefault("fits", {})
     settings = dataclasses.asdict(chosen)
-    if key in fits and fits[key]["settings"] == settings:
-        return fits[key]
+    done = standing(results)[0].get("fits", {}).get(key)
+    if done and done["settings"] == settings:
+        return done
 
     def loss(model, rng):
         rows = rng.integers(len(fit.lengths), size=32)
@@ -247,13 +246,14 @@ def fitted(
     frames, lengths, speakers = sound.batch(held, np.arange(len(held.lengths)), "cpu")
     with torch.no_grad():
         scores = model(frames, lengths)
-    fits[key] = {
+    found = {
         "settings": settings,
         "loss": round(F.cross_entropy(scores, speakers).item(), 6),
         "accuracy": round((scores.argmax(dim=-1) == speakers).float().mean().item(), 6),
     }
-    write(results, table)
-    return fits[key]
+    table, _ = standing(results)  # read anew, for another process may have added to it
+    write(results, table | {"fits": table.get("fits", {}) | {key: found}})
+    return found
 
 
 def search(results: Path) -> Speakers:
@@ -263,15 +263,14 @@ def search(results: Path) -> Speakers:
     expects to improve (Bergstra et al., 2011). Each trial's choice depends on its number and on the
     results before it alone, so a search that was stopped goes on as if it had not been.
     """
-    import optuna  # only the search needs it, and it takes seconds to import
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
+    optuna = library("optuna")  # only the search needs it, and it takes seconds to import
+    ranges = optuna.distributions
     space = {
-        "width": CategoricalDistribution([16, 32, 64]),
-        "layers": IntDistribution(0, 2),
-        "dropout": FloatDistribution(0.0, 0.4),
-        "learning_rate": FloatDistribution(3e-4, 3e-2, log=True),
-        "weight_decay": FloatDistribution(1e-3, 1.0, log=True),
+        "width": ranges.CategoricalDistribution([16, 32, 64]),
+        "layers": ranges.IntDistribution(0, 2),
+        "dropout": ranges.FloatDistribution(0.0, 0.4),
+        "learning_rate": ranges.FloatDistribution(3e-4, 3e-2, log=True),
+        "weight_decay": ranges.FloatDistribution(1e-3, 1.0, log=True),
     }
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study()
@@ -291,17 +290,29 @@ def search(results: Path) -> Speakers:
 def confirm(chosen: Speakers, results: Path) -> None:
     """Measure what the choice depends on: seeds on every fold; then the test set, once a seed."""
     for seed in range(1, FINAL_SEEDS):
-        for index, fold in enumerate(folds()):
-            fitted(chosen, *fold, seed, key=f"seed {seed} fold {index}", results=results)
+        losses = [
+            fitted(chosen, *fold, seed, key=f"seed {seed} fold {index}", results=results)["loss"]
+            for index, fold in enumerate(folds())
+        ]
+        print(
+            f"{seed}/{FINAL_SEEDS - 1} folds, seed {seed}: loss {np.mean(losses):.3f}", flush=True
+        )
     for seed in range(FINAL_SEEDS):
         found = fitted(chosen, *sound.normalized(), seed, key=f"test seed {seed}", results=results)
-        print(f"{seed + 1}/{FINAL_SEEDS} test, seed {seed}: accuracy {found['accuracy']:.4f}")
+        print(
+            f"{seed + 1}/{FINAL_SEEDS} test, seed {seed}: accuracy {found['accuracy']:.4f}",
+            flush=True,
+        )
 
 
 def main() -> None:
-    summary, usage, *_ = __doc__.split("\n\n")
-    parser = argparse.ArgumentParser(description=summary, epilog=usage)
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    summary = __doc__.partition("\n\n")[0]
+    parser = argparse.ArgumentParser(
+        prog="python -m attn_course.applications.tuning",
+        description=summary,
+        epilog="A run that is stopped goes on where it was when the same command is given again.",
+    )
+    parser.add_argument("--results", type=Path, default=RESULTS, help="a JSON file to add to")
     options = parser.parse_args()
     torch.set_num_threads(1)
     try:
