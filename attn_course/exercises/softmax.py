@@ -340,9 +340,6 @@ ROWS = Exercise(
         Slip("not divided", "The exponentials are not divided by their sum.", PAGE),
         Slip("no exponential", "The scores are divided by their sum, without exp.", PAGE),
         Slip("turned around", "The sign is turned around: the smallest score weighs most.", PAGE),
-        Slip(
-            "divided by the largest", "The exponentials are divided by the largest of them.", PAGE
-        ),
         Slip("powers of two", "The base is 2 where it should be e.", PAGE),
     ),
     cases=lambda rng: [case for case in score_cases(rng) if not case.kwargs],
