@@ -1,3 +1,458 @@
 """Exercises on scores."""
 
-EXERCISES = ()
+import math
+
+import numpy as np
+
+from attn_course.exercises.exercise import Case, Exercise, Slip, predictions
+from attn_course.reference.scores import cosine_scores
+
+PAGE = "algorithm/scores"
+
+
+def additive(slips, q, k, w_q, w_k, v):
+    """Compare queries and keys by a network of one hidden layer."""
+    if "projections exchanged" in slips:
+        w_q, w_k = w_k, w_q
+    asked, offered = q @ w_q, k @ w_k
+    if "keys left out" in slips:
+        offered = np.zeros_like(offered)
+    if "queries left out" in slips:
+        asked = np.zeros_like(asked)
+    pair = asked[..., :, None, :], offered[..., None, :, :]
+    if "pairs one by one" in slips:
+        hidden = asked + offered
+        scores = np.tanh(hidden) @ v
+        return np.broadcast_to(scores[..., :, None], (*scores.shape, k.shape[-2]))
+    inner = pair[0] * pair[1] if "multiplied, not added" in slips else pair[0] + pair[1]
+    if "subtracted" in slips:
+        inner = pair[0] - pair[1]
+    if "no tanh" in slips:
+        hidden = inner
+    elif "relu" in slips:
+        hidden = np.maximum(inner, 0)
+    elif "sigmoid" in slips:
+        hidden = 1 / (1 + np.exp(-inner))
+    elif "tanh of each" in slips:
+        hidden = np.tanh(pair[0]) + np.tanh(pair[1])
+    else:
+        hidden = np.tanh(inner)
+    if "summed, not weighed by v" in slips:
+        return hidden.sum(axis=-1)
+    scores = hidden @ v
+    if "tanh at the end" in slips:
+        scores = np.tanh(inner @ v)
+    if "divided by the root" in slips:
+        scores = scores / math.sqrt(v.shape[-1])
+    return scores.swapaxes(-1, -2) if "keys by queries" in slips else scores
+
+
+def additive_cases(rng):
+    """Draw queries, keys and what is learned."""
+
+    def drawn(i, j, dq, dk, hidden, *batch, dtype=np.float64, size=1.0):
+        shapes = ((*batch, i, dq), (*batch, j, dk), (dq, hidden), (dk, hidden), (hidden,))
+        return tuple((size * rng.standard_normal(shape)).astype(dtype) for shape in shapes)
+
+    return [
+        Case("one query, two keys", drawn(1, 2, 3, 3, 2)),
+        Case("three queries, five keys", drawn(3, 5, 4, 4, 2)),
+        Case("as many of all", drawn(3, 3, 3, 3, 3)),
+        Case("queries and keys of other widths", drawn(2, 4, 5, 3, 6)),
+        Case("one hidden unit", drawn(3, 2, 4, 4, 1)),
+        Case("large entries", drawn(2, 3, 3, 3, 4, size=20.0)),
+        Case("a batch of 2 with 3 heads", drawn(3, 4, 2, 2, 5, 2, 3)),
+        Case("float32", drawn(4, 3, 5, 5, 6, dtype=np.float32)),
+    ]
+
+
+def additive_by_einsum(q, k, w_q, w_k, v):
+    """With the pairs made by repeating rows."""
+    asked = np.einsum("...id,dh->...ih", q, w_q)
+    offered = np.einsum("...jd,dh->...jh", k, w_k)
+    i, j = q.shape[-2], k.shape[-2]
+    both = np.repeat(asked, j, axis=-2) + np.concatenate([offered] * i, axis=-2)
+    return np.tanh(both).dot(v).reshape(*q.shape[:-1], j)
+
+
+def additive_by_units(q, k, w_q, w_k, v):
+    """A hidden unit at a time, tanh as a sigmoid."""
+    scores = np.zeros((*q.shape[:-1], k.shape[-2]), dtype=q.dtype)
+    for unit in range(len(v)):
+        inner = (q @ w_q[:, unit])[..., :, None] + (k @ w_k[:, unit])[..., None, :]
+        half = np.exp(-2 * np.abs(inner))
+        scores += v[unit] * np.sign(inner) * (1 - half) / (1 + half)
+    return scores
+
+
+ADDITIVE = Exercise(
+    name="additive_scores",
+    topic="scores",
+    title="Additive scores",
+    kind="implement",
+    difficulty=2,
+    minutes=12,
+    prompt=(
+        "Compare each query with each key by a network of one hidden layer: $\\tanh(q W_q + k W_k) "
+        "\\cdot v$. `q` is (..., queries, dq), `k` is (..., keys, dk), `w_q` is (dq, hidden), "
+        "`w_k` is (dk, hidden) and `v` is (hidden,). The result is (..., queries, keys). Nothing "
+        "is divided by a root."
+    ),
+    starter=("import numpy as np\n\n\ndef additive_scores(q, k, w_q, w_k, v):\n    ...\n"),
+    hints=(
+        "Every query must meet every key before tanh: which shape has the hidden layer?",
+        "`(q @ w_q)[..., :, None, :]` is (..., queries, 1, hidden).",
+        "Add it to `(k @ w_k)[..., None, :, :]`, take tanh, and multiply by `v` with `@`.",
+    ),
+    solve=additive,
+    slips=(
+        Slip("no tanh", "There is no tanh, so the score is a sum: of query, and of key.", PAGE),
+        Slip(
+            "tanh at the end",
+            "tanh goes over the score. It goes over the hidden layer, before `v`.",
+            PAGE,
+        ),
+        Slip(
+            "tanh of each",
+            "Query and key go through tanh one by one. Then no unit can react to the pair.",
+            PAGE,
+        ),
+        Slip(
+            "multiplied, not added",
+            "Projected queries and keys are multiplied. They are added: hence the name.",
+            PAGE,
+        ),
+        Slip(
+            "summed, not weighed by v",
+            "The hidden units are summed. `v` weighs them.",
+            PAGE,
+        ),
+        Slip(
+            "keys by queries",
+            "The result is (keys, queries). Queries are the rows.",
+            "appendix/notation",
+        ),
+        Slip(
+            "projections exchanged",
+            "`w_q` is applied to the keys and `w_k` to the queries.",
+            PAGE,
+        ),
+        Slip("keys left out", "The keys have no effect: all scores of a query are equal.", PAGE),
+        Slip("queries left out", "The queries have no effect: all rows are equal.", PAGE),
+        Slip(
+            "divided by the root",
+            "The scores are divided by the root of the width. That is for dot products, whose "
+            "terms add up.",
+            PAGE,
+        ),
+        Slip("relu", "The hidden layer has a ReLU. It has a tanh.", PAGE),
+        Slip("sigmoid", "The hidden layer has a sigmoid. It has a tanh.", PAGE),
+        Slip("subtracted", "The projected key is subtracted. It is added.", PAGE),
+        Slip(
+            "pairs one by one",
+            "Query i meets key i alone. Every query meets every key: the shapes need new axes.",
+            PAGE,
+        ),
+    ),
+    cases=additive_cases,
+    right=(additive_by_einsum, additive_by_units),
+)
+
+
+def cosines(slips, q, k):
+    """Compare by the angle alone."""
+    q_length = np.sqrt((q**2).sum(axis=-1, keepdims=True))
+    k_length = np.sqrt((k**2).sum(axis=-1, keepdims=True))
+    if "squares without root" in slips:
+        q_length, k_length = q_length**2, k_length**2
+    if "sum of sizes" in slips:
+        q_length = np.abs(q).sum(axis=-1, keepdims=True)
+        k_length = np.abs(k).sum(axis=-1, keepdims=True)
+    if "lengths of columns" in slips:
+        q_length = np.sqrt((q**2).sum(axis=-2, keepdims=True))
+        k_length = np.sqrt((k**2).sum(axis=-2, keepdims=True))
+    if "one length for all" in slips:
+        q_length = np.sqrt((q**2).sum())
+        k_length = np.sqrt((k**2).sum())
+    if "means subtracted" in slips:
+        q, k = (x - x.mean(axis=-1, keepdims=True) for x in (q, k))
+        q_length, k_length = (np.sqrt((x**2).sum(axis=-1, keepdims=True)) for x in (q, k))
+    if "keys not normalized" in slips:
+        k_length = np.ones_like(k_length)
+    if "queries not normalized" in slips:
+        q_length = np.ones_like(q_length)
+    if "a vector of zeros" not in slips:
+        q_length, k_length = (np.where(x == 0, 1, x) for x in (q_length, k_length))
+    scores = (q / q_length) @ (k / k_length).swapaxes(-1, -2)
+    if "divided by the root" in slips:
+        scores = scores / math.sqrt(q.shape[-1])
+    if "the angle itself" in slips:
+        scores = np.arccos(np.clip(scores, -1, 1))
+    return scores
+
+
+def cosine_cases(rng):
+    """Draw queries and keys."""
+
+    def drawn(i, j, d, *batch, dtype=np.float64, size=1.0):
+        shapes = ((*batch, i, d), (*batch, j, d))
+        return tuple((size * rng.standard_normal(shape)).astype(dtype) for shape in shapes)
+
+    q, k = drawn(3, 4, 3)
+    q[1], k[2] = 0, 0
+    return [
+        Case("one query, one key", drawn(1, 1, 3)),
+        Case("two queries, three keys", drawn(2, 3, 4)),
+        Case("as many of all", drawn(3, 3, 3)),
+        Case("a query and a key of zeros", (q, k)),
+        Case("long vectors", drawn(2, 3, 5, size=200.0)),
+        Case("a batch of 2", drawn(3, 2, 4, 2)),
+        Case("float32", drawn(4, 5, 3, dtype=np.float32)),
+    ]
+
+
+def cosine_by_products(q, k):
+    """The product over the root of the product of squares."""
+    products = np.einsum("...id,...jd->...ij", q, k)
+    squares = (
+        np.einsum("...id,...id->...i", q, q)[..., :, None]
+        * np.einsum("...jd,...jd->...j", k, k)[..., None, :]
+    )
+    return np.divide(products, np.sqrt(squares), out=np.zeros_like(products), where=squares > 0)
+
+
+def cosine_by_hand(q, k):
+    """With the package's own."""
+    return cosine_scores(q, k)
+
+
+COSINE = Exercise(
+    name="angle_scores",
+    topic="scores",
+    title="The angle alone",
+    kind="find the bug",
+    difficulty=1,
+    minutes=6,
+    prompt=(
+        "The score of a query and a key is the cosine of the angle between them, $q \\cdot k / "
+        "(\\lVert q \\rVert\\, \\lVert k \\rVert)$; a vector of zeros has the cosine 0 with "
+        "anything. `q` is (..., queries, d), `k` is (..., keys, d). The program below gives scores "
+        "between -1 and 1, as it should, for most inputs. Which are the others? Mend it."
+    ),
+    starter=(
+        "import numpy as np\n\n\n"
+        "def angle_scores(q, k):\n"
+        "    q = q / np.sqrt((q**2).sum(axis=-1, keepdims=True))\n"
+        "    k = k / np.sqrt((k**2).sum(axis=-1, keepdims=True))\n"
+        "    return q @ k.swapaxes(-1, -2)\n"
+    ),
+    hints=(
+        "Which vector has no direction?",
+        "What is 0 / 0, and what does a product make of it?",
+        "Divide by 1 where the length is 0.",
+    ),
+    solve=cosines,
+    slips=(
+        Slip(
+            "a vector of zeros",
+            "A vector of zeros is divided by its length, 0, and gives NaN. Its cosine is taken to "
+            "be 0.",
+            PAGE,
+        ),
+        Slip("keys not normalized", "The keys keep their length.", PAGE),
+        Slip("queries not normalized", "The queries keep their length.", PAGE),
+        Slip(
+            "squares without root",
+            "The vectors are divided by their squared lengths. The root is missing.",
+            PAGE,
+        ),
+        Slip(
+            "lengths of columns",
+            "The lengths are those of columns, over all vectors. Each vector has its own.",
+            PAGE,
+        ),
+        Slip("one length for all", "All vectors are divided by one length.", PAGE),
+        Slip(
+            "divided by the root",
+            "The cosines are divided by √d as well. They are bounded by 1 at any width.",
+            "algorithm/dot_product",
+        ),
+        Slip(
+            "means subtracted",
+            "The means of the vectors are subtracted: this is a correlation.",
+            PAGE,
+        ),
+        Slip(
+            "sum of sizes",
+            "The length is taken as the sum of sizes, not the root of squares.",
+            PAGE,
+        ),
+        Slip("the angle itself", "This is the angle. The score is its cosine.", PAGE),
+    ),
+    cases=cosine_cases,
+    right=(cosine_by_products, cosine_by_hand),
+    bug="a vector of zeros",
+)
+
+
+def distances(slips, q, k, scale=1.0):
+    """Score by minus half the squared distance."""
+    steps = q[..., :, None, :] - k[..., None, :, :]
+    squares = (steps**2).sum(axis=-1)
+    if "distance instead of its square" in slips:
+        squares = np.sqrt(squares)
+    if "sum of sizes" in slips:
+        squares = np.abs(steps).sum(axis=-1)
+    if "mean over the width" in slips:
+        squares = squares / q.shape[-1]
+    if "query's own square forgotten" in slips:
+        squares = squares - (q**2).sum(axis=-1)[..., :, None]
+    if "key's own square forgotten" in slips:
+        squares = squares - (k**2).sum(axis=-1)[..., None, :]
+    if "the product with the wrong sign" in slips:
+        squares = ((q[..., :, None, :] + k[..., None, :, :]) ** 2).sum(axis=-1)
+    half = 1.0 if "not halved" in slips else 0.5
+    sign = 1 if "sign turned around" in slips else -1
+    factor = 1.0 if "scale ignored" in slips else scale
+    if "divided by the scale" in slips:
+        factor = 1 / scale
+    scores = sign * half * factor * squares
+    return scores.swapaxes(-1, -2) if "keys by queries" in slips else scores
+
+
+def distance_cases(rng):
+    """Draw queries, keys and scales."""
+    cases = cosine_cases(rng)
+    q, k = cases[1].args
+    return [*cases, Case("a scale of 0.25", (q, k), {"scale": 0.25})]
+
+
+def distance_by_norm(q, k, scale=1.0):
+    """With NumPy's own length."""
+    steps = np.linalg.norm(q[..., :, None, :] - k[..., None, :, :], axis=-1)
+    return scale * steps**2 / -2
+
+
+def distance_by_entries(q, k, scale=1.0):
+    """An entry at a time."""
+    total = np.zeros((*q.shape[:-1], k.shape[-2]), dtype=q.dtype)
+    for c in range(q.shape[-1]):
+        total -= np.subtract(q[..., :, None, c], k[..., None, :, c]) ** 2
+    return total * scale / 2
+
+
+DISTANCE = Exercise(
+    name="distance_scores",
+    topic="scores",
+    title="Near is good",
+    kind="extend",
+    difficulty=2,
+    minutes=12,
+    prompt=(
+        "Score a query and a key by minus half their squared distance, times `scale`: "
+        "$-\\mathrm{scale} \\cdot \\lVert q - k \\rVert^2 / 2$. `q` is (..., queries, d), `k` is "
+        "(..., keys, d), the result is (..., queries, keys). Softmax of these scores are the "
+        "weights of kernel regression. If all keys have the same length, they are those of the dot "
+        "product too: can you see why?"
+    ),
+    starter="import numpy as np\n\n\ndef distance_scores(q, k, scale=1.0):\n    ...\n",
+    hints=(
+        "Write the square of the difference as three terms. Which of them does softmax over the "
+        "keys not see?",
+        "`q[..., :, None, :] - k[..., None, :, :]` is (..., queries, keys, d).",
+        "Square it, sum over the last axis, times `-scale / 2`.",
+    ),
+    solve=distances,
+    slips=(
+        Slip(
+            "sign turned around",
+            "The sign is missing: the farthest keys get the largest scores.",
+            PAGE,
+        ),
+        Slip("not halved", "The squared distance is not halved.", PAGE),
+        Slip(
+            "distance instead of its square",
+            "The distance stands where its square should.",
+            PAGE,
+        ),
+        Slip(
+            "query's own square forgotten",
+            "The query's own square is missing. The weights do not change by it; the scores do.",
+            PAGE,
+        ),
+        Slip(
+            "key's own square forgotten",
+            "The key's own square is missing, so long keys get large scores.",
+            PAGE,
+        ),
+        Slip("scale ignored", "The argument `scale` has no effect.", PAGE),
+        Slip(
+            "divided by the scale", "The scores are divided by `scale`. It multiplies them.", PAGE
+        ),
+        Slip("sum of sizes", "The sizes of the differences are summed, not their squares.", PAGE),
+        Slip(
+            "mean over the width", "The squares are averaged over the width. They are summed.", PAGE
+        ),
+        Slip(
+            "the product with the wrong sign",
+            "Query and key are added before the square. They are subtracted.",
+            PAGE,
+        ),
+        Slip("keys by queries", "The result is (keys, queries).", "appendix/notation"),
+    ),
+    cases=distance_cases,
+    right=(distance_by_norm, distance_by_entries),
+)
+
+
+WIDTH, HIDDEN = 48, 20
+COUNTS = 2 * WIDTH * HIDDEN + HIDDEN
+
+PARAMETERS = Exercise(
+    name="score_parameters",
+    topic="scores",
+    title="What a score learns",
+    kind="predict",
+    difficulty=1,
+    minutes=4,
+    prompt=(
+        f"Queries and keys have width {WIDTH}. The additive score $\\tanh(q W_q + k W_k) \\cdot v$ "
+        f"has {HIDDEN} hidden units, the bilinear score is $q W k^\\top$. How many more numbers "
+        "does the bilinear score learn than the additive one? Give an integer."
+    ),
+    hints=(
+        "What are the shapes of the matrices?",
+        f"The bilinear score has {WIDTH} · {WIDTH} numbers.",
+        f"The additive score has two matrices of {WIDTH} · {HIDDEN}, and `v`.",
+    ),
+    solve=predictions(
+        WIDTH**2 - COUNTS,
+        {
+            "v forgotten": WIDTH**2 - 2 * WIDTH * HIDDEN,
+            "one matrix for both": WIDTH**2 - WIDTH * HIDDEN - HIDDEN,
+            "a bias counted": WIDTH**2 - COUNTS - HIDDEN,
+            "two bilinear matrices": 2 * WIDTH**2 - COUNTS,
+            "the additive score's own": COUNTS,
+            "the bilinear score's own": WIDTH**2,
+            "the sign turned around": COUNTS - WIDTH**2,
+            "v as wide as a query": WIDTH**2 - 2 * WIDTH * HIDDEN - WIDTH,
+        },
+    ),
+    slips=(
+        Slip("v forgotten", "`v` is learned too.", PAGE),
+        Slip("one matrix for both", "Queries and keys have a matrix each.", PAGE),
+        Slip("a bias counted", "There is no bias in this formula.", PAGE),
+        Slip("two bilinear matrices", "The bilinear score has one matrix.", PAGE),
+        Slip("the additive score's own", "This is what the additive score learns.", PAGE),
+        Slip("the bilinear score's own", "This is what the bilinear score learns.", PAGE),
+        Slip(
+            "the sign turned around",
+            "The bilinear score learns more, so the number is positive.",
+            PAGE,
+        ),
+        Slip("v as wide as a query", "`v` has one number for each hidden unit.", PAGE),
+    ),
+    right=(float(WIDTH**2 - COUNTS), np.array(WIDTH * WIDTH - HIDDEN * (WIDTH + WIDTH + 1))),
+)
+
+EXERCISES = (PARAMETERS, ADDITIVE, COSINE, DISTANCE)
