@@ -6,6 +6,7 @@ import numpy as np
 
 from attn_course.exercises.dot_product import WEIGHTS, attended, drawn
 from attn_course.exercises.exercise import Case, Exercise, Slip, predictions
+from attn_course.exercises.masks import ALIGNED, WINDOWS, window_seen
 from attn_course.reference.dot_product import attention
 from attn_course.reference.masks import causal_mask, window_mask
 from attn_course.reference.softmax import softmax
@@ -29,26 +30,7 @@ def windowed(slips, q, k, v, window, *, scale=None, softcap=None):
             scores = softcap * np.tanh(scores / softcap)
         weights = softmax(np.where(inside, scores, -np.inf))
         return np.einsum("...iw,...iwe->...ie", weights, v)
-    offset = 0 if "aligned at the start" in slips else keys - queries
-    back, ahead = window - 1, 0
-    if "one key too many" in slips:
-        back = window
-    if "one key too few" in slips:
-        back = window - 2
-    if "itself left out" in slips:
-        back, ahead = window, -1
-    if "both sides" in slips:
-        ahead = window - 1
-    if "half on either side" in slips:
-        back = ahead = window // 2
-    if "the future as well" in slips:
-        ahead = keys
-    if "the past without end" in slips:
-        back = keys
-    positions = np.arange(queries)[:, None] + offset
-    if "blocks that do not overlap" in slips:
-        back = positions % window
-    mask = (np.arange(keys) >= positions - back) & (np.arange(keys) <= positions + ahead)
+    mask = window_seen(slips, queries, keys, window)
     return attended(slips, q, k, v, mask, scale=scale, softcap=softcap)
 
 
@@ -132,51 +114,7 @@ WINDOW_ATTENTION = Exercise(
     ),
     solve=windowed,
     slips=(
-        Slip(
-            "one key too many",
-            "Each query sees window + 1 keys. The query's own key counts: position p sees the "
-            "keys from p - window + 1.",
-            PAGE,
-        ),
-        Slip(
-            "itself left out",
-            "Each query sees the window before it and not its own key. The window ends at the "
-            "query's own position.",
-            PAGE,
-        ),
-        Slip(
-            "one key too few",
-            "Each query sees window - 1 keys; one at the far end is missing.",
-            PAGE,
-        ),
-        Slip(
-            "aligned at the start",
-            "With fewer queries than keys, query i is taken to stand at key i. The queries are "
-            "the last ones: query i stands at i + keys - queries.",
-            MASKS,
-        ),
-        Slip(
-            "blocks that do not overlap",
-            "The text is cut into blocks of the size of the window, and a query sees only keys of "
-            "its own block. The first query of a block lost all of its past.",
-            PAGE,
-        ),
-        Slip(
-            "both sides",
-            "The window reaches as far into the future as into the past. It ends at the query.",
-            PAGE,
-        ),
-        Slip(
-            "half on either side",
-            "The window lies around the query, half of it in the future. It ends at the query.",
-            PAGE,
-        ),
-        Slip(
-            "the future as well",
-            "Only the past is limited: each query also sees every key after it.",
-            MASKS,
-        ),
-        Slip("the past without end", "Each query sees all keys before it: a causal mask.", MASKS),
+        *WINDOWS,
         *(slip for slip in WEIGHTS if slip.name in SHARED),
     ),
     cases=windows,
@@ -355,12 +293,7 @@ DILATED = Exercise(
             "are counted back from the query.",
             PAGE,
         ),
-        Slip(
-            "aligned at the start",
-            "With fewer queries than keys, query i is taken to stand at key i. It stands at "
-            "i + keys - queries.",
-            MASKS,
-        ),
+        ALIGNED,
         Slip("one key too many", "Each query sees window + 1 keys.", PAGE),
         Slip("one key too few", "Each query sees window - 1 keys.", PAGE),
         Slip("itself left out", "The query's own key, at distance 0, is left out.", PAGE),
@@ -496,12 +429,7 @@ SINKS = Exercise(
         Slip("the future as well", "Queries see every key after them.", MASKS),
         Slip("one key too many", "The window holds window + 1 keys.", PAGE),
         Slip("one key too few", "The window holds window - 1 keys.", PAGE),
-        Slip(
-            "aligned at the start",
-            "With fewer queries than keys, query i is taken to stand at key i. It stands at "
-            "i + keys - queries.",
-            MASKS,
-        ),
+        ALIGNED,
     ),
     cases=lambda rng: [
         Case("four tokens, a window of 1, two first keys", (4, 4, 1, 2)),
