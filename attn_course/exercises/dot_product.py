@@ -4,28 +4,45 @@ import math
 
 import numpy as np
 
-from attn_course.exercises.exercise import Case, Exercise, Slip
+from attn_course.exercises.exercise import (
+    Case,
+    Exercise,
+    Incompatible,
+    Lines,
+    Orders,
+    Slip,
+    predictions,
+)
+from attn_course.reference.dot_product import attention
 from attn_course.reference.softmax import softmax
 
 PAGE = "algorithm/dot_product"
 
 
+def compared(slips, q, k):
+    """Compare the queries with the keys."""
+    if "features against features" in slips:
+        return q.swapaxes(-1, -2) @ k
+    if "every axis transposed" in slips:
+        return q @ k.T
+    return q @ k.swapaxes(-1, -2)
+
+
+def usual_scale(slips, q, k):
+    """Return what scores are multiplied by."""
+    if "unscaled" in slips:
+        return 1.0
+    if "divided by the width" in slips:
+        return 1 / q.shape[-1]
+    if "root of the number of keys" in slips:
+        return 1 / math.sqrt(k.shape[-2])
+    return 1 / math.sqrt(q.shape[-1])
+
+
 def scored(slips, q, k, mask=True, *, bias=0.0, scale=None, softcap=None):
     """Weigh the keys, with the slips that concern the weights."""
-    d = q.shape[-1]
-    if "features against features" in slips:
-        scores = q.swapaxes(-1, -2) @ k
-    elif "every axis transposed" in slips:
-        scores = q @ k.T
-    else:
-        scores = q @ k.swapaxes(-1, -2)
-    usual = 1 / math.sqrt(d)
-    if "unscaled" in slips:
-        usual = 1.0
-    if "divided by the width" in slips:
-        usual = 1 / d
-    if "root of the number of keys" in slips:
-        usual = 1 / math.sqrt(k.shape[-2])
+    scores = compared(slips, q, k)
+    usual = usual_scale(slips, q, k)
     if scale is None or "scale ignored" in slips:
         factor = usual
     elif "scale on top of the root" in slips:
@@ -106,8 +123,8 @@ WEIGHTS = (
     ),
     Slip(
         "a large negative number",
-        "Masked scores are -1e9 instead of -inf. A query that may look nowhere then looks "
-        "everywhere alike; it should get zeros.",
+        "A query that may look nowhere looks everywhere alike, as it does where masked scores are "
+        "-1e9 instead of -inf. It should get zeros.",
         "algorithm/masks",
     ),
     Slip(
@@ -328,7 +345,10 @@ ATTENTION_WEIGHTS = Exercise(
     minutes=10,
     prompt=(
         "Three lines are there, two are missing. `attention_weights` gives how much each query "
-        "attends to each key. Scale, softcap and bias are done; mask and normalize."
+        "attends to each key. Scale, softcap and bias are done; mask and normalize.\n\n"
+        "`q` is (..., queries, d) and `k` (..., keys, d); `mask` is True where a query may look, "
+        "and broadcasts to (..., queries, keys). A query that may look nowhere gets weights 0. "
+        "`softmax` turns a row of -inf into zeros."
     ),
     starter=(
         "import math\n\n"
@@ -354,4 +374,442 @@ ATTENTION_WEIGHTS = Exercise(
     helpers=("softmax",),
 )
 
-EXERCISES = (ATTENTION_WEIGHTS, ATTENTION)
+QUERIES, KEYS, KEY_MEAN, WIDTH = 4, 8, 1, 64  # variances, a mean, a width
+TERM = QUERIES * (KEYS + KEY_MEAN**2)
+
+SCORE_VARIANCE = Exercise(
+    name="score_variance",
+    topic="dot_product",
+    title="How far scores spread",
+    kind="predict",
+    difficulty=2,
+    minutes=8,
+    prompt=(
+        "All entries of queries and keys are independent. Those of the queries have mean 0 and "
+        f"variance {QUERIES}. Those of the keys have variance {KEYS}, and their mean is not 0 but "
+        f"{KEY_MEAN}. The width is {WIDTH}, and the scores are divided by its root, as usual. "
+        "What is the variance of one score? Give an exact number."
+    ),
+    hints=(
+        "Begin with one product of two entries. What is its mean?",
+        "The mean of a product of independent numbers is the product of their means. A variance "
+        "is the mean of the square, less the square of the mean.",
+        "The mean of the square of a key's entry is its variance plus the square of its mean. A "
+        f"score adds {WIDTH} products; dividing it by a number divides the variance by the "
+        "square of that number.",
+    ),
+    solve=predictions(
+        float(TERM),
+        {
+            "the mean of the keys forgotten": QUERIES * KEYS,
+            "unscaled": TERM * WIDTH,
+            "divided by the width": TERM / WIDTH,
+            "divided by the root alone": TERM * math.sqrt(WIDTH),
+            "the standard deviation": math.sqrt(TERM),
+            "one, whatever the entries": 1,
+            "variances added": QUERIES + KEYS,
+            "standard deviations multiplied": math.sqrt(QUERIES * KEYS),
+            "the mean added last": QUERIES * KEYS + KEY_MEAN**2,
+        },
+    ),
+    slips=(
+        Slip(
+            "the mean of the keys forgotten",
+            "The mean of the keys is left out. Every key then differs from 0 by more than its "
+            "variance says, and a product with it spreads further.",
+            PAGE,
+        ),
+        Slip(
+            "unscaled",
+            "This is the variance of the product q · k. The division by the root is still missing.",
+            PAGE,
+        ),
+        Slip(
+            "divided by the root alone",
+            "The variance was divided by √d. Dividing a score by √d divides its variance by d.",
+            PAGE,
+        ),
+        Slip(
+            "one, whatever the entries",
+            "The variance is 1 only where all entries have mean 0 and variance 1.",
+            PAGE,
+        ),
+        Slip(
+            "the standard deviation",
+            "This is the standard deviation, the root of the variance.",
+            PAGE,
+        ),
+        Slip(
+            "divided by the width",
+            "The scores were divided by d, the variance by its square. The usual scale is 1/√d.",
+            PAGE,
+        ),
+        Slip(
+            "variances added",
+            "The variances of query and key were added. Their entries are multiplied, and only "
+            "then added.",
+            PAGE,
+        ),
+        Slip(
+            "standard deviations multiplied",
+            "Standard deviations were multiplied, and the mean of the keys left out. The variance "
+            "of a product has squares in it.",
+            PAGE,
+        ),
+        Slip(
+            "the mean added last",
+            "The square of the keys' mean was added to the result. It belongs to the square of "
+            "the key, and is multiplied by that of the query as well.",
+            PAGE,
+        ),
+    ),
+    right=(
+        float(WIDTH * QUERIES * (KEYS + KEY_MEAN) / math.sqrt(WIDTH) ** 2),
+        np.array(QUERIES * KEYS + QUERIES * KEY_MEAN**2),
+    ),
+)
+
+
+def printed(slips, q, k, v):
+    """Average the values as the second source's formula says."""
+    return attended(slips, q, k, v)
+
+
+def by_named_axes(q, k, v):
+    """With named axes, and a division at the end."""
+    scores = np.einsum("id,jd->ij", q, k) * q.shape[1] ** -0.5
+    exponentials = np.exp(scores - scores.max(axis=1)[:, None])
+    return np.einsum("ij,je->ie", exponentials, v) / exponentials.sum(axis=1)[:, None]
+
+
+def one_query_at_a_time(q, k, v):
+    """Row by row."""
+    return np.stack([softmax(k @ row / math.sqrt(len(row))) @ v for row in q])
+
+
+def source_cases(rng):
+    """Draw the source's example, and sizes that tell more."""
+    keys = np.array([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 1.0]])
+    return [
+        Case("the source's example", (np.eye(3), keys, np.arange(1.0, 10.0).reshape(3, 3))),
+        Case("five of each, width 3", drawn(rng, 5, 5, 3, 2)),
+        Case("one query", drawn(rng, 1, 4, 3, 2)),
+        Case("two queries, five keys", drawn(rng, 2, 5, 3, 4)),
+        Case("more queries than keys", drawn(rng, 6, 2, 4, 3)),
+        Case("as many as the width", drawn(rng, 4, 4, 4, 1)),
+        Case("large scores", tuple(60 * x for x in drawn(rng, 3, 3, 3, 2))),
+        Case("float32", drawn(rng, 3, 4, 5, 2, dtype=np.float32)),
+    ]
+
+
+IN_THE_SOURCE = (
+    "features against features",
+    "unscaled",
+    "softmax over the queries",
+    "divided by the width",
+    "root of the number of keys",
+    "overflow",
+)
+
+SOURCE = Exercise(
+    name="source_attention",
+    topic="dot_product",
+    title="The second source's program",
+    kind="find the bug",
+    difficulty=1,
+    minutes=8,
+    prompt=(
+        "The second source prints the formula $\\mathrm{softmax}(Q K^\\top / \\sqrt d)\\, V$ and a "
+        "program for it. In NumPy the program reads as below. It runs on the source's example of "
+        "three queries, three keys and width 3, and its results look as good as the right ones. "
+        "They are not those of the formula. Mend it.\n\n"
+        "`q` is (queries, d), `k` (keys, d) and `v` (keys, e). There is no mask."
+    ),
+    starter=(
+        "import math\n\n"
+        "from attn_course.reference import softmax\n\n\n"
+        "def source_attention(q, k, v):\n"
+        "    scores = q.T @ k / math.sqrt(k.shape[-1])\n"
+        "    return softmax(scores) @ v\n"
+    ),
+    hints=(
+        "Try two queries and five keys. What happens?",
+        "Write down the shapes of both factors of the first product, and of the result that the "
+        "formula asks for.",
+        "The formula transposes the keys: `q @ k.T`.",
+    ),
+    solve=printed,
+    slips=tuple(slip for slip in WEIGHTS if slip.name in IN_THE_SOURCE) + OUTPUT,
+    cases=source_cases,
+    right=(by_named_axes, one_query_at_a_time),
+    helpers=("softmax",),
+    bug="features against features",
+)
+
+
+STEPS = Lines(
+    "def attend(q, k, v, mask, bias):",
+    (
+        "weights = softmax(scores)",
+        "scores = scores / math.sqrt(q.shape[-1])",
+        "scores = np.where(mask, scores, -np.inf)",
+        "weights = np.where(mask, weights, 0)",
+        "scores = 5 * np.tanh(scores / 5)",
+        "return weights @ v",
+        "scores = q.swapaxes(-1, -2) @ k",
+        "scores = scores + bias",
+        "scores = q @ k.swapaxes(-1, -2)",
+    ),
+    helpers=(softmax,),
+)
+
+
+def order_cases(rng):
+    """Draw queries, keys, values, a mask and a bias."""
+
+    def asked(what, queries, keys, d, *batch, size=1.0):
+        q, k, v = drawn(rng, queries, keys, d, 2, *batch)
+        mask = np.tril(np.ones((queries, keys), dtype=bool), keys - queries)
+        return Case(what, (size * q, size * k, v, mask, rng.standard_normal((queries, keys))))
+
+    some = asked("a query that may look nowhere", 2, 3, 4)
+    some.args[3][0] = False
+    return [
+        asked("one query, two keys", 1, 2, 3),
+        asked("as many queries as keys as features", 3, 3, 3, size=2.0),
+        asked("two queries, four keys", 2, 4, 3),
+        some,
+        asked("large scores", 3, 4, 4, size=8.0),
+        asked("a batch of 2", 3, 3, 5, 2),
+        asked("width 1", 3, 4, 1),
+    ]
+
+
+ORDER = Exercise(
+    name="attention_in_order",
+    topic="dot_product",
+    title="What comes after what",
+    kind="order",
+    difficulty=2,
+    minutes=8,
+    prompt=(
+        "Put the lines in order, so that they compute attention with everything that can stand "
+        "between score and softmax: the scale $1/\\sqrt d$, a softcap of 5, a bias and a mask, "
+        "which is True where a query may look. The softcap bends scaled scores, and not the "
+        "bias. Two lines belong nowhere. Answer with letters."
+    ),
+    hints=(
+        "Which two lines make scores out of nothing, and which of them is right?",
+        "A hidden key must have the score -inf when softmax begins. What does the softcap make of "
+        "-inf?",
+        "Compare, scale, softcap, bias, mask, softmax, average.",
+    ),
+    solve=Orders(
+        STEPS,
+        "IBEHCAF",
+        {
+            "mask after softmax": "IBEHADF",
+            "bias scaled too": "IHBECAF",
+            "softcap over the bias": "IBHECAF",
+            "mask before the softcap": "IBCEHAF",
+            "softcap before the scale": "IEBHCAF",
+            "features against features": "GBEHCAF",
+            "unscaled": "IEHCAF",
+            "no softcap": "IBHCAF",
+            "no bias": "IBECAF",
+            "no mask": "IBEHAF",
+        },
+    ),
+    slips=(
+        *(
+            slip
+            for slip in WEIGHTS
+            if slip.name in ("mask after softmax", "features against features", "unscaled")
+        ),
+        Slip(
+            "mask before the softcap",
+            "The softcap comes after the mask and turns -inf into -5, so hidden keys get weight. "
+            "Between mask and softmax nothing may bend the scores.",
+            "algorithm/masks",
+        ),
+        Slip(
+            "bias scaled too",
+            "The bias is added before the scale and the softcap, and goes through both. It is "
+            "added to what they leave.",
+            "appendix/notation",
+        ),
+        Slip(
+            "softcap over the bias",
+            "The softcap also bends the bias. It comes before the bias.",
+            "appendix/notation",
+        ),
+        Slip(
+            "softcap before the scale",
+            "The softcap bends scores that are not scaled yet, which are √d times as large.",
+            "appendix/notation",
+        ),
+        Slip("no softcap", "The softcap is missing.", "appendix/notation"),
+        Slip("no bias", "The bias is missing.", "algorithm/positions"),
+        Slip("no mask", "The mask is missing: every query sees every key.", "algorithm/masks"),
+    ),
+    cases=order_cases,
+    right=("IBEHCAF", "IBECHAF"),
+    lines=STEPS,
+)
+
+
+def kept(slips, q, k, v, mask=True):
+    """Let a query keep weight back, as for a key of score 0 and value 0."""
+    if {"nothing kept back", "shared out again"} <= slips:
+        raise Incompatible
+    scores = compared(slips, q, k) * usual_scale(slips, q, k)
+    if "mask turned around" in slips:
+        mask = np.logical_not(mask)
+    late = "mask after softmax" in slips
+    masked = scores if late else np.where(mask, scores, -np.inf)
+    if "a hidden key counts as one more" in slips:
+        masked = np.where(mask, scores, 0)
+    axis = -2 if "softmax over the queries" in slips else -1
+    largest = masked.max(axis=axis, keepdims=True)
+    top = np.maximum(largest, 0)
+    if slips & {"one added after the shift", "nothing kept back"}:
+        top = np.where(largest == -np.inf, 0, largest)
+    if "empty row" in slips:
+        top = largest
+    if "overflow" in slips:
+        top = np.zeros_like(largest)
+    one = np.exp(-top)
+    if "one added after the shift" in slips:
+        one = np.ones_like(top)
+    if "nothing kept back" in slips:
+        one = np.zeros_like(top)
+    if "one for every key" in slips:
+        one = one * masked.shape[-1]
+    if "a score of one" in slips:
+        one = one * math.e
+    exponentials = np.exp(masked - top)
+    if "every key by itself" in slips:
+        total = exponentials + one
+    else:
+        total = exponentials.sum(axis=axis, keepdims=True) + one
+    weights = exponentials / np.where(total == 0, 1, total)
+    if late or "a hidden key counts as one more" in slips:
+        weights = np.where(mask, weights, 0)
+    if "shared out again" in slips:
+        weights = weights + one / total / masked.shape[-1]
+    return weights @ v
+
+
+def with_one_more_key(q, k, v, mask=True):
+    """As attention with one more key and value, all of zeros, that every query may see."""
+    mask = np.broadcast_to(mask, (*q.shape[:-1], k.shape[-2]))
+    nothing = [np.zeros_like(x[..., :1, :]) for x in (k, v)]
+    k, v = (np.concatenate(pair, axis=-2) for pair in zip((k, v), nothing, strict=True))
+    mask = np.concatenate([mask, np.ones_like(mask[..., :1])], axis=-1)
+    return attention(q, k, v, mask)
+
+
+def by_a_gate(q, k, v, mask=True):
+    """As attention times a gate: the share that all keys together have against the one."""
+    scores = np.where(mask, q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1]), -np.inf)
+    together = np.logaddexp.reduce(scores, axis=-1, keepdims=True)
+    return (1 + np.tanh(together / 2)) / 2 * (softmax(scores) @ v)
+
+
+def kept_cases(rng):
+    """Draw what concerns the scores and the mask."""
+    cases = [case for case in with_values(rng) if not case.kwargs]
+    q, k, v = drawn(rng, 2, 3, 4, 2)
+    far = np.concatenate([np.ones((2, 1)), q[:, 1:]], axis=-1)
+    below = np.concatenate([np.full((3, 1), -3000.0), k[:, 1:]], axis=-1)
+    return [*cases, Case("no key fits", (far, below, v)), Case("scores near 0", (q / 9, k, v))]
+
+
+OF_THE_SCORES = (
+    "unscaled",
+    "mask after softmax",
+    "softmax over the queries",
+    "mask turned around",
+    "features against features",
+    "divided by the width",
+)
+
+KEPT = Exercise(
+    name="attention_with_rest",
+    topic="dot_product",
+    title="Attention that may keep its weight",
+    kind="extend",
+    difficulty=2,
+    minutes=15,
+    prompt=(
+        "Softmax gives all weight away, even where no key fits. Let a query keep some back: key j "
+        "gets the weight $e^{s_j} / (1 + \\sum_m e^{s_m})$ with $s = q k^\\top / \\sqrt d$, as if "
+        "there were one more key of score 0 whose value is 0. The result is the weighted sum of "
+        "the rows of `v`.\n\n"
+        "`q` is (..., queries, d), `k` (..., keys, d), `v` (..., keys, e); `mask` is True where a "
+        "query may look. A hidden key counts nowhere, and a query that may look nowhere gets "
+        "zeros. Scores may lie in the thousands, above 0 and below."
+    ),
+    starter=(
+        "import numpy as np\n\n"
+        "from attn_course.reference import attention, softmax\n\n\n"
+        "def attention_with_rest(q, k, v, mask=True):\n"
+        "    ...\n"
+    ),
+    hints=(
+        "You may subtract a number from all scores. What must then happen to the 1?",
+        "The 1 is $e^0$. Subtract m from every score, that of the 0 included.",
+        "With m the larger of 0 and the largest score of a row, the weights are `np.exp(s - m) / "
+        "(np.exp(-m) + np.exp(s - m).sum(axis=-1, keepdims=True))`. Or append a row of zeros to "
+        "`k` and to `v`.",
+    ),
+    solve=kept,
+    slips=(
+        Slip(
+            "one added after the shift",
+            "The largest score was subtracted, and then 1 was added to the sum. The 1 is the "
+            "exponential of a score of 0, which must be shifted like the others: exp(-m).",
+            "concepts/softmax",
+        ),
+        Slip(
+            "nothing kept back",
+            "The weights sum to 1: the 1 in the denominator has no effect.",
+            PAGE,
+        ),
+        *(slip for slip in WEIGHTS if slip.name in ("overflow", "empty row")),
+        Slip(
+            "one for every key",
+            "A 1 is added for every key. There is one more key for the whole row.",
+            PAGE,
+        ),
+        Slip(
+            "every key by itself",
+            "Each weight is e^s / (1 + e^s), a sigmoid of its own. The keys no longer share one "
+            "sum.",
+            "concepts/softmax",
+        ),
+        Slip(
+            "a hidden key counts as one more",
+            "A hidden key adds a 1 of its own to the denominator: its score was set to 0. It must "
+            "be -inf.",
+            "algorithm/masks",
+        ),
+        Slip(
+            "a score of one",
+            "The further key has score 1, so e is added. Its score is 0, and 1 is added.",
+            "concepts/softmax",
+        ),
+        Slip(
+            "shared out again",
+            "What was kept back is shared out among the keys. It must go to none: the output "
+            "shrinks.",
+            PAGE,
+        ),
+        *(slip for slip in WEIGHTS if slip.name in OF_THE_SCORES),
+    ),
+    cases=kept_cases,
+    right=(with_one_more_key, by_a_gate),
+    helpers=("attention", "softmax"),
+)
+
+EXERCISES = (SCORE_VARIANCE, ATTENTION_WEIGHTS, ATTENTION, SOURCE, ORDER, KEPT)
