@@ -1,3 +1,704 @@
 """Exercises on positions."""
 
-EXERCISES = ()
+import numpy as np
+
+from attn_course.exercises.exercise import Case, Exercise, Slip, predictions
+from attn_course.exercises.masks import ALIGNED, TRANSPOSED
+from attn_course.reference.positions import alibi_slopes
+
+PAGE = "algorithm/positions"
+
+
+def frequencies(slips, width, base):
+    """Return how many radians a position turns each pair."""
+    pairs = np.arange(width // 2)
+    exponent = pairs / width if "exponent not doubled" in slips else 2 * pairs / width
+    if "counted from one" in slips:
+        exponent = 2 * (pairs + 1) / width
+    if "the last pair at the base" in slips:
+        exponent = pairs / max(1, width // 2 - 1)
+    if "base of 1000" in slips:
+        base = base / 10
+    if "frequencies turned around" in slips:
+        exponent = -exponent
+    if "one frequency" in slips:
+        exponent = np.zeros_like(exponent)
+    if "slowest first" in slips:
+        exponent = exponent[::-1]
+    return base ** -exponent.astype(np.float64)
+
+
+FREQUENCIES = (
+    Slip(
+        "exponent not doubled",
+        "The exponent is pair / width. It is 2 · pair / width: the exponents run from 0 to nearly "
+        "1.",
+        PAGE,
+    ),
+    Slip(
+        "counted from one",
+        "The pairs are counted from 1. The first turns by one radian a position, exponent 0.",
+        PAGE,
+    ),
+    Slip(
+        "the last pair at the base",
+        "The exponents end at 1. They would reach 1 one pair after the last.",
+        PAGE,
+    ),
+    Slip(
+        "frequencies turned around",
+        "The exponent is positive, so later pairs turn faster. They turn more slowly.",
+        PAGE,
+    ),
+    Slip("one frequency", "All pairs turn at one speed.", PAGE),
+    Slip("slowest first", "The order of the speeds is reversed: the first pair is fastest.", PAGE),
+)
+
+
+def waves(slips, length, width):
+    """Give each position sines and cosines."""
+    start = 1 if "positions from one" in slips else 0
+    p = np.arange(start, length + start)[:, None]
+    angles = p * frequencies(slips, width, 10000.0)
+    if "degrees" in slips:
+        angles = np.deg2rad(angles)
+    sine, cosine = np.sin(angles), np.cos(angles)
+    if "sine and cosine exchanged" in slips:
+        sine, cosine = cosine, sine
+    if "sines alone" in slips:
+        cosine = sine
+    if "halves instead of neighbors" in slips:
+        return np.concatenate([sine, cosine], axis=-1)
+    return np.stack([sine, cosine], axis=-1).reshape(length, width)
+
+
+def waves_by_columns(length, width):
+    """A column at a time."""
+    out = np.zeros((length, width))
+    for column in range(width):
+        angle = np.arange(length) / 10000 ** ((column - column % 2) / width)
+        out[:, column] = np.cos(angle) if column % 2 else np.sin(angle)
+    return out
+
+
+def waves_by_powers(length, width):
+    """As the parts of complex powers."""
+    turns = np.exp(1j * np.exp(-np.log(10000.0) * np.arange(0, width, 2) / width))
+    z = turns[None, :] ** np.arange(length)[:, None]
+    out = np.empty((length, width))
+    out[:, 0::2], out[:, 1::2] = z.imag, z.real
+    return out
+
+
+SINUSOIDAL = Exercise(
+    name="sinusoidal_positions",
+    topic="positions",
+    title="Waves for positions",
+    kind="implement",
+    difficulty=1,
+    minutes=10,
+    prompt=(
+        "Return an array (length, width) with a row for each position, counted from 0. Column 2m "
+        "is $\\sin(p / 10000^{2m / \\mathrm{width}})$ for position p, and column 2m + 1 the cosine "
+        "of the same angle. `width` is even."
+    ),
+    starter="import numpy as np\n\n\ndef sinusoidal_positions(length, width):\n    ...\n",
+    hints=(
+        "How many different angles does a row have?",
+        "`np.arange(0, width, 2)` gives the 2m. One outer product gives all angles.",
+        "Fill `out[:, 0::2]` with sines and `out[:, 1::2]` with cosines of `p / 10000 ** (2m / "
+        "width)`.",
+    ),
+    solve=waves,
+    slips=(
+        Slip(
+            "halves instead of neighbors",
+            "All sines stand first, then all cosines. Here a sine and its cosine are neighbors.",
+            PAGE,
+        ),
+        Slip("sine and cosine exchanged", "Even columns hold cosines. They hold sines.", PAGE),
+        *FREQUENCIES,
+        Slip("positions from one", "Positions are counted from 1. The first one is 0.", PAGE),
+        Slip("sines alone", "Odd columns repeat the sine. They hold the cosine.", PAGE),
+        Slip("degrees", "The angles are taken for degrees.", PAGE),
+        Slip("base of 1000", "The base is 1000. It is 10000.", PAGE),
+    ),
+    cases=lambda rng: [
+        Case("one position", (1, 4)),
+        Case("two positions", (2, 2)),
+        Case("three positions of width 6", (3, 6)),
+        Case("as many positions as columns", (4, 4)),
+        Case("a long text", (9, 8)),
+        Case("sizes drawn anew", (int(rng.integers(2, 12)), 2 * int(rng.integers(2, 6)))),
+    ],
+    right=(waves_by_columns, waves_by_powers),
+)
+
+
+def turned(slips, x, positions, base=10000.0, *, neighbors=False, part=None):
+    """Turn pairs of coordinates by positions."""
+    width = x.shape[-1] if part is None else part
+    head, rest = x[..., :width], x[..., width:]
+    if "base ignored" in slips:
+        base = 10000.0
+    if "positions ignored" in slips:
+        positions = np.arange(x.shape[-2])
+    angles = positions[..., None] * frequencies(slips, width, base)
+    if "the other way around" in slips:
+        angles = -angles
+    cos, sin = np.cos(angles), np.sin(angles)
+    if neighbors == ("the other pairs" in slips):
+        a, b = np.split(head, 2, axis=-1)
+    else:
+        a, b = head[..., 0::2], head[..., 1::2]
+    first, second = a * cos - b * sin, b * cos + a * sin
+    if "no minus" in slips:
+        first = a * cos + b * sin
+    if "the first turned twice" in slips:
+        second = b * cos + first * sin
+    if "scaled, not turned" in slips:
+        first, second = a * cos, b * cos
+    if "added" in slips:
+        first, second = a + sin, b + cos
+    by_halves = neighbors == ("put together by the other pairs" in slips)
+    if ("the other pairs" in slips) != by_halves:
+        out = np.concatenate([first, second], axis=-1)
+    else:
+        out = np.stack([first, second], axis=-1).reshape(head.shape)
+    out = np.concatenate([out, rest], axis=-1)
+    return out.astype(x.dtype)
+
+
+TURNS = (
+    Slip(
+        "the other pairs",
+        "The coordinates are paired the other way: neighbors in place of halves, or halves in "
+        "place of neighbors. Both are called rotary; weights of one do not fit the other.",
+        "appendix/conventions",
+    ),
+    Slip(
+        "the other way around",
+        "The pairs turn the other way. Dot products of turned queries and keys would agree; what "
+        "is asked for does not.",
+        PAGE,
+    ),
+    Slip(
+        "no minus",
+        "The first coordinate is x cos + y sin. It is x cos - y sin, or lengths change.",
+        PAGE,
+    ),
+    Slip(
+        "positions ignored",
+        "The positions are taken to be 0, 1, 2, .... They are given as an argument.",
+        PAGE,
+    ),
+    Slip(
+        "the first turned twice",
+        "The second coordinate is computed from the first one after it was turned. It needs the "
+        "first as it was.",
+        PAGE,
+    ),
+    Slip("base ignored", "The argument `base` has no effect.", PAGE),
+    *FREQUENCIES,
+    Slip(
+        "scaled, not turned",
+        "Both coordinates are multiplied by the cosine. A turn mixes them.",
+        PAGE,
+    ),
+    Slip("added", "Sines and cosines are added to the rows. They turn them.", PAGE),
+)
+MIXED = Slip(
+    "put together by the other pairs",
+    "The pairs are taken apart in one way and put together in the other.",
+    PAGE,
+)
+
+
+def rotary_by_halves(slips, x, positions, base=10000.0):
+    """Pair coordinate m with m + d/2."""
+    return turned(slips, x, positions, base)
+
+
+def rotary_by_neighbors(slips, x, positions, base=10000.0):
+    """Pair coordinate 2m with 2m + 1."""
+    return turned(slips, x, positions, base, neighbors=True)
+
+
+def turn_cases(rng, *more):
+    """Draw rows and positions; `more` stands behind them."""
+
+    def drawn(*shape, dtype=np.float64):
+        return rng.standard_normal(shape).astype(dtype)
+
+    return [
+        Case("one row at position 1", (drawn(1, 4), np.array([1]), *more)),
+        Case("three rows from position 0 on", (drawn(3, 4), np.arange(3), *more)),
+        Case("position 0 turns nothing", (drawn(1, 6), np.array([0]), *more)),
+        Case("two rows far on", (drawn(2, 6), np.array([70, 900]), *more)),
+        Case("as many rows as coordinates", (drawn(4, 4), np.arange(4) + 2, *more)),
+        Case("positions backwards", (drawn(3, 8), np.array([5, 3, 1]), *more)),
+        Case("a batch of 2 with 3 heads", (drawn(2, 3, 5, 4), np.arange(5), *more)),
+        Case("positions between tokens", (drawn(2, 4), np.array([0.5, 2.25]), *more)),
+        Case("float32", (drawn(3, 6, dtype=np.float32), np.arange(3) + 10, *more)),
+    ]
+
+
+def rotary_cases(rng):
+    """Draw the same, and another base."""
+    cases = turn_cases(rng)
+    return [*cases, Case("a base of 100", (*cases[3].args, 100.0))]
+
+
+def halves_by_complex(x, positions, base=10000.0):
+    """As products of complex numbers."""
+    half = x.shape[-1] // 2
+    z = x[..., :half] + 1j * x[..., half:]
+    z = z * np.exp(1j * positions[..., None] * base ** (-np.arange(half) / half))
+    return np.concatenate([z.real, z.imag], axis=-1)
+
+
+def halves_by_matrices(x, positions, base=10000.0):
+    """By one matrix for each row."""
+    d = x.shape[-1]
+    out = np.empty_like(x)
+    for row, p in enumerate(positions):
+        turn = np.zeros((d, d))
+        for m in range(d // 2):
+            angle = p * base ** (-2 * m / d)
+            turn[m, m] = turn[m + d // 2, m + d // 2] = np.cos(angle)
+            turn[m + d // 2, m], turn[m, m + d // 2] = np.sin(angle), -np.sin(angle)
+        out[..., row, :] = x[..., row, :] @ turn.T
+    return out
+
+
+def neighbors_by_complex(x, positions, base=10000.0):
+    """As products of complex numbers."""
+    half = x.shape[-1] // 2
+    pairs = x.reshape(*x.shape[:-1], half, 2)
+    z = pairs[..., 0] + 1j * pairs[..., 1]
+    z = z * np.exp(1j * positions[..., None] * base ** (-np.arange(half) / half))
+    return np.stack([z.real, z.imag], axis=-1).reshape(x.shape)
+
+
+def neighbors_by_halves(x, positions, base=10000.0):
+    """With the coordinates sorted, turned by halves, and sorted back."""
+    d = x.shape[-1]
+    order = np.concatenate([np.arange(0, d, 2), np.arange(1, d, 2)])
+    return halves_by_complex(x[..., order], positions, base)[..., np.argsort(order)]
+
+
+QUESTION = (
+    "Turn each row of `x`, (..., n, d), by its position. The pair {pair} is turned by the angle "
+    "$p \\cdot \\mathrm{{base}}^{{-2m/d}}$, where p is the row's entry of `positions`, (n,): a "
+    "pair (x, y) becomes (x cos - y sin, y cos + x sin). `d` is even, and the result has the dtype of "
+    "`x`."
+)
+
+ROTARY = Exercise(
+    name="rotary",
+    topic="positions",
+    title="Turning by halves",
+    kind="implement",
+    difficulty=2,
+    minutes=15,
+    prompt=QUESTION.format(pair="$(x_m, x_{m + d/2})$"),
+    starter="import numpy as np\n\n\ndef rotary(x, positions, base=10000.0):\n    ...\n",
+    hints=(
+        "Which shape have the angles? There are n rows and d/2 pairs.",
+        "`np.split(x, 2, axis=-1)` gives the first coordinates of all pairs, and the second ones.",
+        "`angles = positions[..., None] * base ** (-np.arange(0, d, 2) / d)`; turn, then "
+        "`np.concatenate` along the last axis.",
+    ),
+    solve=rotary_by_halves,
+    slips=(*TURNS, MIXED),
+    cases=rotary_cases,
+    right=(halves_by_complex, halves_by_matrices),
+)
+
+INTERLEAVED = Exercise(
+    name="rotary_interleaved",
+    topic="positions",
+    title="Turning neighbors",
+    kind="finish",
+    difficulty=1,
+    minutes=8,
+    prompt=QUESTION.format(pair="$(x_{2m}, x_{2m+1})$")
+    + " The angles are there; take the pairs, turn them and put them back.",
+    starter=(
+        "import numpy as np\n\n\n"
+        "def rotary_interleaved(x, positions, base=10000.0):\n"
+        "    d = x.shape[-1]\n"
+        "    angles = positions[..., None] * base ** (-np.arange(0, d, 2) / d)\n"
+        "    cos, sin = np.cos(angles), np.sin(angles)\n"
+        "    ...\n"
+    ),
+    hints=(
+        "Which slices give the coordinates 0, 2, 4, ... and 1, 3, 5, ...?",
+        "`a, b = x[..., 0::2], x[..., 1::2]`, both (..., n, d/2).",
+        "`np.stack([a * cos - b * sin, b * cos + a * sin], axis=-1).reshape(x.shape)`.",
+    ),
+    solve=rotary_by_neighbors,
+    slips=(*TURNS, MIXED),
+    cases=rotary_cases,
+    right=(neighbors_by_complex, neighbors_by_halves),
+)
+
+
+def partly(slips, x, positions, turned_width):
+    """Turn the first coordinates and leave the others."""
+    d = x.shape[-1]
+    if "all turned" in slips:
+        return turned(slips, x, positions)
+    if "the last ones turned" in slips:
+        moved = np.concatenate([x[..., d - turned_width :], x[..., : d - turned_width]], axis=-1)
+        out = turned(slips, moved, positions, part=turned_width)
+        return np.concatenate([out[..., turned_width:], out[..., :turned_width]], axis=-1)
+    if "angles of the whole width" in slips:
+        angles = positions[..., None] * 10000.0 ** (-np.arange(0, turned_width, 2) / d)
+        a, b = np.split(x[..., :turned_width], 2, axis=-1)
+        cos, sin = np.cos(angles), np.sin(angles)
+        out = np.concatenate([a * cos - b * sin, b * cos + a * sin, x[..., turned_width:]], -1)
+        return out.astype(x.dtype)
+    if "the rest cut off" in slips:
+        return turned(slips, x[..., :turned_width], positions)
+    out = turned(slips, x, positions, part=turned_width)
+    if "the rest set to zero" in slips:
+        out[..., turned_width:] = 0
+    return out
+
+
+def partly_by_complex(x, positions, turned_width):
+    """As products of complex numbers."""
+    return np.concatenate(
+        [halves_by_complex(x[..., :turned_width], positions), x[..., turned_width:]], axis=-1
+    )
+
+
+def partly_by_rows(x, positions, turned_width):
+    """A coordinate at a time."""
+    out = x.copy()
+    half = turned_width // 2
+    for m in range(half):
+        angle = positions * 10000.0 ** (-m / half)
+        a, b = x[..., m], x[..., m + half]
+        out[..., m] = a * np.cos(angle) - b * np.sin(angle)
+        out[..., m + half] = b * np.cos(angle) + a * np.sin(angle)
+    return out
+
+
+PARTIAL = Exercise(
+    name="partial_rotary",
+    topic="positions",
+    title="Turning a part",
+    kind="extend",
+    difficulty=2,
+    minutes=10,
+    prompt=(
+        "Some models turn only a part of each row: GPT-NeoX a quarter. Turn the first "
+        "`turned_width` coordinates of each row of `x`, (..., n, d), as if they were a row of "
+        "their own, and leave the others as they are: of the r = `turned_width` coordinates, the "
+        "pair $(x_m, x_{m + r/2})$ is turned by $p \\cdot 10000^{-2m/r}$. `positions` is (n,), r "
+        "is even."
+    ),
+    starter="import numpy as np\n\n\ndef partial_rotary(x, positions, turned_width):\n    ...\n",
+    hints=(
+        "Which width goes into the angles?",
+        "Cut the row in two, turn the first part, and join them again.",
+        "With r in place of d this is `rotary` on `x[..., :r]`, joined with `x[..., r:]`.",
+    ),
+    solve=partly,
+    slips=(
+        Slip(
+            "angles of the whole width",
+            "The exponents of the angles have the whole width below the line. It is that of the "
+            "part that is turned.",
+            PAGE,
+        ),
+        Slip("all turned", "All coordinates are turned.", PAGE),
+        Slip("the last ones turned", "The last coordinates are turned. The first ones are.", PAGE),
+        Slip("the rest set to zero", "The other coordinates are lost.", PAGE),
+        Slip("the rest cut off", "The other coordinates are cut off.", PAGE),
+        *(slip for slip in TURNS if slip.name not in ("base ignored", "added")),
+    ),
+    cases=lambda rng: (
+        [
+            Case(case.what, (*case.args, 2 * (1 + case.args[0].shape[-1] // 6)))
+            for case in turn_cases(rng)
+            if case.args[0].shape[-1] > 4
+        ]
+        + [
+            Case("a quarter of eight", (rng.standard_normal((3, 8)), np.arange(3) + 1, 2)),
+            Case("four of six", (rng.standard_normal((2, 5, 6)), np.arange(5), 4)),
+            Case("all of four", (rng.standard_normal((3, 4)), np.arange(3), 4)),
+            Case("none", (rng.standard_normal((2, 4)), np.arange(2) + 3, 0)),
+        ]
+    ),
+    right=(partly_by_complex, partly_by_rows),
+)
+
+
+def slopes(slips, heads):
+    """Return how fast scores fall for each head."""
+    power = 2 ** int(np.floor(np.log2(heads)))
+    if "the power above" in slips and power < heads:
+        power *= 2
+    if "power of two not minded" in slips:
+        power = heads
+    exponent = 4.0 if "exponent of 4" in slips else 8.0
+    first = 0 if "counted from zero" in slips else 1
+    own = np.arange(first, power + first) / power
+    double = 2 * power
+    between = np.arange(1, double, 2) / double
+    if "the rest from the start" in slips:
+        between = own
+    if "every slope in between" in slips:
+        between = np.arange(1, double) / double
+    both = [between, own] if "the rest first" in slips else [own, between]
+    exponents = np.concatenate(both)[:heads]
+    if "sorted" in slips:
+        exponents = np.sort(exponents)
+    if "linear" in slips:
+        return 1 - exponents
+    sign = 1 if "growing" in slips else -1
+    base = np.e if "base e" in slips else 2.0
+    found = base ** (sign * exponent * exponents)
+    return found[::-1] if "flattest first" in slips else found
+
+
+def slopes_by_recursion(heads):
+    """As the authors' description: a power of two, then every second one of the next."""
+    if heads & (heads - 1) == 0:
+        return np.array([2 ** (-8 * (k + 1) / heads) for k in range(heads)])
+    below = 1 << (heads.bit_length() - 1)
+    return np.append(slopes_by_recursion(below), slopes_by_recursion(2 * below)[::2])[:heads]
+
+
+def slopes_by_roots(heads):
+    """As powers of one root."""
+    below = 1
+    while 2 * below <= heads:
+        below *= 2
+    ratio = (1 / 256) ** (1 / below)
+    found = [ratio**k for k in range(1, below + 1)]
+    found += [np.sqrt(ratio) ** k for k in range(1, 2 * below, 2)]
+    return np.array(found[:heads])
+
+
+SLOPES = Exercise(
+    name="alibi_slopes",
+    topic="positions",
+    title="A slope for each head",
+    kind="implement",
+    difficulty=2,
+    minutes=12,
+    prompt=(
+        "In ALiBi each head lowers the score of a key in proportion to its distance, each with a "
+        "slope of its own. If `heads` is a power of two, head k = 1, 2, ... has the slope "
+        "$2^{-8k / \\mathrm{heads}}$. If not, the first heads have the slopes of the power of two "
+        "below it, and the others every second slope of the power of two above it, beginning with "
+        "the first. Return the slopes, (heads,)."
+    ),
+    starter="import numpy as np\n\n\ndef alibi_slopes(heads):\n    ...\n",
+    hints=(
+        "What are the slopes of 4 heads, and of 3?",
+        "`1 << (heads.bit_length() - 1)` is the largest power of two up to `heads`.",
+        "With that power P: the exponents `-8 * np.arange(1, P + 1) / P`, then `-8 * np.arange(1, "
+        "2 * P, 2) / (2 * P)`, as many as are needed.",
+    ),
+    solve=slopes,
+    slips=(
+        Slip(
+            "power of two not minded",
+            "The formula for powers of two is used for every number of heads.",
+            PAGE,
+        ),
+        Slip("counted from zero", "Heads are counted from 0, so the first slope is 1.", PAGE),
+        Slip(
+            "every slope in between",
+            "The other heads get every slope of the next power of two. They get every second one; "
+            "the rest are taken already.",
+            PAGE,
+        ),
+        Slip(
+            "the rest from the start",
+            "The other heads repeat the first slopes. They get those in between.",
+            PAGE,
+        ),
+        Slip(
+            "the power above",
+            "The slopes are those of the power of two above, the first of them.",
+            PAGE,
+        ),
+        Slip("exponent of 4", "The exponent has a 4. It has an 8.", PAGE),
+        Slip("growing", "The exponent is positive. Slopes fall from head to head.", PAGE),
+        Slip("base e", "The base is e. It is 2.", PAGE),
+        Slip("flattest first", "The order is reversed: the first head is the steepest.", PAGE),
+        Slip("linear", "The slopes fall by equal steps. They fall by equal factors.", PAGE),
+        Slip("sorted", "The slopes are sorted. Those in between come last.", PAGE),
+        Slip("the rest first", "The slopes in between come first. They come last.", PAGE),
+    ),
+    cases=lambda rng: (
+        [Case(f"{heads} heads", (heads,)) for heads in (1, 2, 3, 4, 6, 8, 12)]
+        + [Case("heads drawn anew", (int(rng.integers(9, 40)),))]
+    ),
+    right=(slopes_by_recursion, slopes_by_roots),
+)
+
+
+def falling(slips, heads, queries, keys):
+    """Lower the score of each key by its distance."""
+    offset = 0 if "aligned at the start" in slips else keys - queries
+    distance = np.arange(queries)[:, None] + offset - np.arange(keys)
+    if "the future not lowered" in slips:
+        distance = np.maximum(distance, 0)
+    elif "the future raised" not in slips:
+        distance = np.abs(distance)
+    if "one too far" in slips:
+        distance = distance + 1
+    if "the square of the distance" in slips:
+        distance = distance * np.abs(distance)
+    slope = alibi_slopes(heads)
+    if "one slope" in slips:
+        slope = np.full_like(slope, slope[0])
+    if "no slopes" in slips:
+        slope = np.ones_like(slope)
+    if "flattest first" in slips:
+        slope = slope[::-1]
+    bias = -slope[:, None, None] * distance
+    if "raised, not lowered" in slips:
+        bias = -bias
+    if "the future hidden" in slips:
+        j, p = np.arange(keys), np.arange(queries)[:, None] + offset
+        bias = np.where(j > p, -np.inf, bias)
+    if "heads last" in slips:
+        bias = np.moveaxis(bias, 0, -1)
+    return bias.swapaxes(-1, -2) if "keys by queries" in slips else bias
+
+
+def falling_by_einsum(heads, queries, keys):
+    """As an outer product."""
+    i, j = np.ogrid[keys - queries : keys, :keys]
+    return np.einsum("h,ij->hij", -alibi_slopes(heads), np.abs(i - j).astype(float))
+
+
+def falling_by_heads(heads, queries, keys):
+    """An entry at a time."""
+    bias = np.zeros((heads, queries, keys))
+    for h, slope in enumerate(alibi_slopes(heads)):
+        for i in range(queries):
+            for j in range(keys):
+                bias[h, i, j] = -slope * abs(i + keys - queries - j)
+    return bias
+
+
+BIAS = Exercise(
+    name="alibi_bias",
+    topic="positions",
+    title="Far keys count less",
+    kind="implement",
+    difficulty=1,
+    minutes=8,
+    prompt=(
+        "Return the bias of ALiBi, (heads, queries, keys): minus the head's slope times the "
+        "distance between the query and the key. Keys after the query count like keys before it. "
+        "Where there are fewer queries than keys, the queries are the last ones; where there are "
+        "more, the first ones stand before the first key."
+    ),
+    starter=(
+        "import numpy as np\n\n"
+        "from attn_course.reference import alibi_slopes\n\n\n"
+        "def alibi_bias(heads, queries, keys):\n"
+        "    ...\n"
+    ),
+    hints=(
+        "At which position stands query 0?",
+        "`np.arange(queries)[:, None] + keys - queries - np.arange(keys)` is how far each key lies "
+        "before each query.",
+        "`-alibi_slopes(heads)[:, None, None] * np.abs(distance)`.",
+    ),
+    solve=falling,
+    slips=(
+        ALIGNED,
+        Slip("raised, not lowered", "Far keys get higher scores. They get lower ones.", PAGE),
+        Slip(
+            "the future raised",
+            "Keys after the query get a higher score, since their distance is taken as negative.",
+            PAGE,
+        ),
+        Slip("the future not lowered", "Keys after the query are not lowered.", PAGE),
+        Slip(
+            "the future hidden",
+            "Keys after the query are hidden. That is for a mask to do.",
+            PAGE,
+        ),
+        Slip("one slope", "All heads have the slope of the first.", PAGE),
+        Slip("no slopes", "The slopes are missing: all are 1.", PAGE),
+        Slip("flattest first", "The slopes stand in reverse order.", PAGE),
+        Slip("one too far", "A query's own key has the distance 1. It has 0.", PAGE),
+        Slip("the square of the distance", "The distance is squared.", PAGE),
+        Slip("heads last", "The heads are the last axis. They come first.", "appendix/notation"),
+        TRANSPOSED,
+    ),
+    cases=lambda rng: [
+        Case("two heads, two queries, three keys", (2, 2, 3)),
+        Case("as many of all", (4, 4, 4)),
+        Case("one query", (3, 1, 5)),
+        Case("more queries than keys", (2, 4, 2)),
+        Case("one head", (1, 3, 6)),
+        Case("sizes drawn anew", tuple(int(x) for x in rng.integers(2, 8, size=3))),
+    ],
+    right=(falling_by_einsum, falling_by_heads),
+    helpers=("alibi_slopes",),
+)
+
+
+WIDTH, BASE, PAIR = 8, 10000.0, 2
+SPEED = BASE ** (-2 * PAIR / WIDTH)
+
+ANGLE = Exercise(
+    name="turns_of_a_pair",
+    topic="positions",
+    title="How far a pair turns",
+    kind="predict",
+    difficulty=1,
+    minutes=4,
+    prompt=(
+        f"Rows of width {WIDTH} are turned with the base 10000. How many positions lie between two "
+        f"rows whose pair m = {PAIR}, counted from 0, differs by 5 radians? Give a number."
+    ),
+    hints=(
+        "By how many radians does one position turn this pair?",
+        "$10000^{-2m/d}$ with m = 2 and d = 8.",
+        "That is $10000^{-1/2}$ = 1/100 radian a position.",
+    ),
+    solve=predictions(
+        5 / SPEED,
+        {
+            "exponent not doubled": 5 * BASE ** (PAIR / WIDTH),
+            "counted from one": 5 * BASE ** (2 * (PAIR + 1) / WIDTH),
+            "the angle of five positions": 5 * SPEED,
+            "one radian": 1 / SPEED,
+            "turns, not radians": 5 * 2 * np.pi / SPEED,
+            "half of the pairs": 5 * BASE ** (4 * PAIR / WIDTH),
+            "degrees": 5 * 180 / np.pi / SPEED,
+            "the first pair": 5.0,
+        },
+    ),
+    slips=(
+        Slip("exponent not doubled", "The exponent is 2m / d, not m / d.", PAGE),
+        Slip("counted from one", "The pairs are counted from 0.", PAGE),
+        Slip(
+            "the angle of five positions",
+            "This is the angle of five positions. The question is after positions.",
+            PAGE,
+        ),
+        Slip("one radian", "This many positions make one radian.", PAGE),
+        Slip("turns, not radians", "The angle is in radians, not in full turns.", PAGE),
+        Slip("half of the pairs", "The exponent is 2m / d with the whole width d.", PAGE),
+        Slip("degrees", "The angle is in radians, not in degrees.", PAGE),
+        Slip("the first pair", "This is pair m = 0, which turns by a radian a position.", PAGE),
+    ),
+    right=(500, np.array(5 * 100.0)),
+)
+
+EXERCISES = (ANGLE, SINUSOIDAL, ROTARY, INTERLEAVED, PARTIAL, SLOPES, BIAS)
