@@ -290,8 +290,8 @@ def neighbors_by_halves(x, positions, base=10000.0):
 QUESTION = (
     "Turn each row of `x`, (..., n, d), by its position. The pair {pair} is turned by the angle "
     "$p \\cdot \\mathrm{{base}}^{{-2m/d}}$, where p is the row's entry of `positions`, (n,): a "
-    "pair (x, y) becomes (x cos - y sin, y cos + x sin). `d` is even, and the result has the dtype of "
-    "`x`."
+    "pair (x, y) becomes (x cos - y sin, y cos + x sin). `d` is even, and the result has the dtype "
+    "of `x`."
 )
 
 ROTARY = Exercise(
