@@ -1,3 +1,459 @@
 """Exercises on gradients."""
 
-EXERCISES = ()
+import math
+
+import numpy as np
+
+from attn_course.exercises.dot_product import WEIGHTS, drawn
+from attn_course.exercises.exercise import Case, Exercise, Slip, predictions
+from attn_course.reference.dot_product import attention, attention_weights
+from attn_course.reference.softmax import softmax, softmax_jacobian
+
+PAGE = "algorithm/gradients"
+
+
+def through_softmax(slips, weights, grad):
+    """Turn a gradient of weights into one of scores."""
+    if "softmax left out" in slips:
+        return grad
+    if "the diagonal alone" in slips:
+        return weights * (1 - weights) * grad
+    if "weights left out" in slips:
+        return grad - (weights * grad).sum(axis=-1, keepdims=True)
+    if "mean not weighted" in slips:
+        return weights * (grad - grad.mean(axis=-1, keepdims=True))
+    if "sum not weighted" in slips:
+        return weights * (grad - grad.sum(axis=-1, keepdims=True))
+    if "sum over the queries" in slips:
+        return weights * (grad - (weights * grad).sum(axis=-2, keepdims=True))
+    if "nothing subtracted" in slips:
+        return weights * grad
+    if "sign turned around" in slips:
+        return weights * ((weights * grad).sum(axis=-1, keepdims=True) - grad)
+    return weights * (grad - (weights * grad).sum(axis=-1, keepdims=True))
+
+
+SOFTMAX = (
+    Slip(
+        "the diagonal alone",
+        "Only the diagonal of the Jacobian is used, a(1 - a). A score changes the other weights "
+        "too: what one gains the others lose.",
+        PAGE,
+    ),
+    Slip(
+        "softmax left out",
+        "The gradient of the weights is passed on as that of the scores. Softmax lies between.",
+        PAGE,
+    ),
+    Slip(
+        "nothing subtracted",
+        "The weighted mean of the gradient is not subtracted. Then a shift of all scores would "
+        "seem to matter.",
+        PAGE,
+    ),
+    Slip(
+        "mean not weighted",
+        "The plain mean of the gradient is subtracted. It is the mean under the weights.",
+        PAGE,
+    ),
+    Slip("sum not weighted", "The sum of the gradient is subtracted without the weights.", PAGE),
+    Slip("weights left out", "The factor of the weights in front is missing.", PAGE),
+    Slip(
+        "sum over the queries",
+        "The sum runs over the queries. It runs over the keys, the axis of softmax.",
+        PAGE,
+    ),
+    Slip("sign turned around", "The sign of the gradient of the scores is turned around.", PAGE),
+)
+
+
+def backward(slips, q, k, v, grad_output, mask=True, *, bias=0.0, scale=None, softcap=None):
+    """Turn a gradient of the output into those of queries, keys and values."""
+    usual = 1.0 if "unscaled" in slips else 1 / math.sqrt(q.shape[-1])
+    scale = usual if scale is None else scale
+    seen = True if "mask ignored" in slips else mask
+    added = 0.0 if "bias ignored" in slips else bias
+    bound = None if "softcap ignored" in slips else softcap
+    weights = attention_weights(q, k, seen, bias=added, scale=scale, softcap=bound)
+    grad_v = (weights if "values not transposed" in slips else weights.swapaxes(-1, -2)) @ (
+        grad_output
+    )
+    grad_scores = through_softmax(slips, weights, grad_output @ v.swapaxes(-1, -2))
+    if bound is not None and "softcap's slope left out" not in slips:
+        bounded = np.tanh(scale * (q @ k.swapaxes(-1, -2)) / bound)
+        grad_scores = grad_scores * (1 - bounded**2)
+    by_q = 1.0 if "scale left out" in slips else scale
+    by_k = 1.0 if slips & {"scale left out", "scale left out of the keys"} else scale
+    turned = grad_scores.swapaxes(-1, -2)
+    grad_q = by_q * ((turned if "queries transposed" in slips else grad_scores) @ k)
+    grad_k = by_k * ((grad_scores if "keys not transposed" in slips else turned) @ q)
+    return grad_q, grad_k, grad_v
+
+
+def backward_cases(rng):
+    """Draw what attention was given, and a gradient of its output."""
+
+    def with_grad(i, j, d, e, *batch, dtype=np.float64):
+        q, k, v = drawn(rng, i, j, d, e, *batch, dtype=dtype)
+        return q, k, v, rng.standard_normal((*batch, i, e)).astype(dtype)
+
+    several = with_grad(3, 5, 4, 2)
+    some = rng.random((3, 5)) < 0.6
+    some[1] = False
+    some[0, :3] = True
+    square = np.tril(np.ones((4, 4), dtype=bool))
+    return [
+        Case("one query, two keys", with_grad(1, 2, 3, 1)),
+        Case("two queries, three keys", with_grad(2, 3, 4, 2)),
+        Case("as many of all", with_grad(3, 3, 3, 3)),
+        Case("a causal mask", (*with_grad(4, 4, 4, 4), square)),
+        Case("a query that may look nowhere", (*several, some)),
+        Case("a batch of 2", with_grad(3, 4, 2, 5, 2)),
+        Case("a scale of one's own", several, {"scale": 0.9}),
+        Case("a bias", several, {"bias": rng.standard_normal((3, 5))}),
+        Case("a softcap", several, {"softcap": 1.2}),
+        Case(
+            "as many of all, with everything",
+            (*with_grad(4, 4, 4, 4), square),
+            {"bias": rng.standard_normal((4, 4)), "scale": 0.8, "softcap": 1.5},
+        ),
+        Case("float32", with_grad(3, 4, 5, 2, dtype=np.float32)),
+    ]
+
+
+def backward_by_jacobian(q, k, v, grad_output, mask=True, *, bias=0.0, scale=None, softcap=None):
+    """With the whole Jacobian of each row."""
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    weights = attention_weights(q, k, mask, bias=bias, scale=scale, softcap=softcap)
+    grad_weights = np.einsum("...ie,...je->...ij", grad_output, v)
+    grad_scores = np.einsum("...ijk,...ik->...ij", softmax_jacobian(weights), grad_weights)
+    if softcap is not None:
+        inner = scale * np.einsum("...id,...jd->...ij", q, k) / softcap
+        grad_scores = grad_scores / np.cosh(inner) ** 2
+    grad_q = scale * np.einsum("...ij,...jd->...id", grad_scores, k)
+    grad_k = scale * np.einsum("...ij,...id->...jd", grad_scores, q)
+    return grad_q, grad_k, np.einsum("...ij,...ie->...je", weights, grad_output)
+
+
+def backward_by_output(q, k, v, grad_output, mask=True, *, bias=0.0, scale=None, softcap=None):
+    """With the mean taken from the output, as FlashAttention does."""
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    options = dict(bias=bias, scale=scale, softcap=softcap)
+    weights = attention_weights(q, k, mask, **options)
+    mean = (grad_output * attention(q, k, v, mask, **options)).sum(axis=-1)[..., None]
+    grad_scores = weights * (grad_output @ v.swapaxes(-1, -2) - mean) * scale
+    if softcap is not None:
+        bounded = np.tanh(scale * (q @ k.swapaxes(-1, -2)) / softcap)
+        grad_scores = grad_scores - grad_scores * bounded**2
+    down = (-1, -2)
+    return (
+        grad_scores @ k,
+        grad_scores.swapaxes(*down) @ q,
+        weights.swapaxes(*down) @ grad_output,
+    )
+
+
+BACKWARD = Exercise(
+    name="attention_backward",
+    topic="gradients",
+    title="Attention backward",
+    kind="implement",
+    difficulty=3,
+    minutes=35,
+    prompt=(
+        "`grad_output`, (..., queries, e), is the gradient of a loss with respect to the output of "
+        "`attention`, which was called with the other arguments. Return the gradients with respect "
+        "to `q`, `k` and `v`, of their shapes. The scores are scaled, go through `softcap * "
+        "tanh(scores / softcap)` if there is a softcap, get the bias, and are masked. A query that "
+        "may look nowhere gets zeros. `attention_weights` gives the weights."
+    ),
+    starter=(
+        "import numpy as np\n\n"
+        "from attn_course.reference import attention_weights\n\n\n"
+        "def attention_backward(\n"
+        "    q, k, v, grad_output, mask=True, *, bias=0.0, scale=None, softcap=None\n"
+        "):\n"
+        "    ...\n"
+        "    # return grad_q, grad_k, grad_v\n"
+    ),
+    hints=(
+        "Go backward through three steps: average, softmax, scores. Check every shape.",
+        "dV = Wᵀ dO. dW = dO Vᵀ. Through softmax: dS = W · (dW - the sum of W · dW over the keys).",
+        "With a softcap dS is multiplied by 1 - tanh². Then dQ = scale · dS K and dK = scale · dSᵀ "
+        "Q.",
+    ),
+    solve=backward,
+    slips=(
+        *SOFTMAX,
+        Slip(
+            "softcap's slope left out",
+            "The softcap bends the scores, so its slope, 1 - tanh², is a factor of their gradient.",
+            PAGE,
+        ),
+        Slip(
+            "scale left out",
+            "The scale is missing in the gradients of queries and keys.",
+            PAGE,
+        ),
+        Slip(
+            "scale left out of the keys",
+            "The scale is missing in the gradient of the keys. Queries and keys both have it.",
+            PAGE,
+        ),
+        Slip(
+            "values not transposed",
+            "The gradient of the values is W dO. It is Wᵀ dO: what a value gave to each query "
+            "comes back.",
+            PAGE,
+        ),
+        Slip("keys not transposed", "The gradient of the keys is dS Q. It is dSᵀ Q.", PAGE),
+        Slip("queries transposed", "The gradient of the queries is dSᵀ K. It is dS K.", PAGE),
+        *(s for s in WEIGHTS if s.name in ("mask ignored", "bias ignored", "softcap ignored")),
+        next(s for s in WEIGHTS if s.name == "unscaled"),
+    ),
+    cases=backward_cases,
+    right=(backward_by_jacobian, backward_by_output),
+    helpers=("attention_weights",),
+    parts=("grad_q", "grad_k", "grad_v"),
+)
+
+
+def pulled(slips, weights, grad_weights):
+    """Turn a gradient of weights into one of scores."""
+    return through_softmax(slips, weights, grad_weights)
+
+
+def weight_cases(rng):
+    """Draw weights and gradients."""
+    hidden = softmax(rng.standard_normal((3, 4)))
+    hidden[1] = 0
+    return [
+        Case("one row of two", (softmax(rng.standard_normal((1, 2))), rng.standard_normal((1, 2)))),
+        Case("two rows of three", tuple(f(rng.standard_normal((2, 3))) for f in (softmax, np.abs))),
+        Case(
+            "as many rows as weights",
+            (softmax(rng.standard_normal((3, 3))), rng.standard_normal((3, 3))),
+        ),
+        Case("a row of zeros", (hidden, rng.standard_normal((3, 4)))),
+        Case(
+            "a batch of 2",
+            (softmax(rng.standard_normal((2, 3, 5))), rng.standard_normal((2, 3, 5))),
+        ),
+        Case(
+            "float32",
+            (
+                softmax(rng.standard_normal((4, 6)).astype(np.float32)),
+                rng.standard_normal((4, 6)).astype(np.float32),
+            ),
+        ),
+    ]
+
+
+def pulled_by_jacobian(weights, grad_weights):
+    """With the whole Jacobian."""
+    return (softmax_jacobian(weights) @ grad_weights[..., None])[..., 0]
+
+
+def pulled_by_pairs(weights, grad_weights):
+    """As a sum over all pairs of keys."""
+    differences = grad_weights[..., :, None] - grad_weights[..., None, :]
+    return (
+        weights
+        * (weights[..., None, :] * differences).sum(axis=-1)
+        / np.maximum(weights.sum(axis=-1, keepdims=True), 1e-300)
+    )
+
+
+THROUGH = Exercise(
+    name="scores_gradient",
+    topic="gradients",
+    title="Back through softmax",
+    kind="find the bug",
+    difficulty=2,
+    minutes=8,
+    prompt=(
+        "`weights`, (..., n), are what softmax returned, and `grad_weights` is the gradient of a "
+        "loss with respect to them. The gradient with respect to the scores is asked for. The "
+        "program below takes the derivative of softmax as in many textbooks on classification. "
+        "Something is missing. Mend it. A row of zeros gives zeros."
+    ),
+    starter=(
+        "import numpy as np\n\n\n"
+        "def scores_gradient(weights, grad_weights):\n"
+        "    return weights * (1 - weights) * grad_weights\n"
+    ),
+    hints=(
+        "Let `grad_weights` be the same number everywhere. What must the gradient be, if weights "
+        "always sum to 1?",
+        "The Jacobian is $a_i(\\delta_{ij} - a_j)$. What stands off the diagonal?",
+        "$a_i (g_i - \\sum_j a_j g_j)$.",
+    ),
+    solve=pulled,
+    slips=SOFTMAX,
+    cases=weight_cases,
+    right=(pulled_by_jacobian, pulled_by_pairs),
+    bug="the diagonal alone",
+)
+
+
+def heat(slips, scores, grad_weights, temperature):
+    """Say how a loss changes with the temperature."""
+    weights = softmax(scores, temperature=temperature)
+    if "weights at temperature 1" in slips:
+        weights = softmax(scores)
+    inner = through_softmax(slips, weights, grad_weights)
+    each = scores * inner
+    factor = -1 / temperature**2
+    if "minus forgotten" in slips:
+        factor = -factor
+    if "not squared" in slips:
+        factor = -1 / temperature
+    if "as for a factor" in slips:
+        factor = 1.0
+    if "inner slope left out" in slips:
+        factor = -1.0
+    return (factor * each).sum(axis=-1).astype(scores.dtype)
+
+
+def heat_cases(rng):
+    """Draw scores, gradients and temperatures."""
+    return [
+        Case(
+            what,
+            (
+                rng.standard_normal(shape).astype(dtype),
+                rng.standard_normal(shape).astype(dtype),
+                temperature,
+            ),
+        )
+        for what, shape, temperature, dtype in (
+            ("two scores", (2,), 2.0, np.float64),
+            ("two rows of three", (2, 3), 0.5, np.float64),
+            ("as many rows as scores", (3, 3), 1.5, np.float64),
+            ("a temperature of 1", (2, 4), 1.0, np.float64),
+            ("a batch of 2", (2, 3, 4), 3.0, np.float64),
+            ("float32", (3, 5), 0.7, np.float32),
+        )
+    ]
+
+
+def heat_by_covariance(scores, grad_weights, temperature):
+    """As minus a covariance of scores and gradient under the weights, over t squared."""
+    a = softmax(scores / temperature)
+    mean = (a * scores).sum(axis=-1, keepdims=True)
+    covariance = (a * (scores - mean) * grad_weights).sum(axis=-1)
+    return -covariance / temperature**2
+
+
+def heat_by_complex_step(scores, grad_weights, temperature):
+    """By a step into the imaginary numbers, without rounding."""
+    step = 1e-30
+    z = scores.astype(np.complex128) / (temperature + 1j * step)
+    z = np.exp(z - z.real.max(axis=-1, keepdims=True))
+    return ((z / z.sum(axis=-1, keepdims=True)).imag * grad_weights).sum(axis=-1) / step
+
+
+HEAT = Exercise(
+    name="temperature_gradient",
+    topic="gradients",
+    title="Learning a temperature",
+    kind="extend",
+    difficulty=3,
+    minutes=20,
+    prompt=(
+        "The weights are softmax(scores / t) along the last axis, and `grad_weights` is the "
+        "gradient of a loss with respect to them, both (..., n). Return for each row the "
+        "derivative of the loss with respect to the temperature t, of shape (...)."
+    ),
+    starter=(
+        "import numpy as np\n\n"
+        "from attn_course.reference import softmax\n\n\n"
+        "def temperature_gradient(scores, grad_weights, temperature):\n"
+        "    ...\n"
+    ),
+    hints=(
+        "Chain rule: how does the loss change with scores / t, and how does that change with t?",
+        "With weights a and gradient g the first is $a_i (g_i - \\sum_j a_j g_j)$.",
+        "The second is $-x_i / t^2$. Multiply, and sum over the scores.",
+    ),
+    solve=heat,
+    slips=(
+        Slip("minus forgotten", "The derivative of 1/t is -1/t². The minus is missing.", PAGE),
+        Slip("not squared", "The derivative of 1/t is -1/t², not -1/t.", PAGE),
+        Slip("inner slope left out", "The slope of 1/t is missing; only its sign is there.", PAGE),
+        Slip(
+            "as for a factor",
+            "This is the derivative with respect to a factor of the scores. The temperature "
+            "divides.",
+            PAGE,
+        ),
+        Slip("weights at temperature 1", "The weights are those of temperature 1.", PAGE),
+        *(s for s in SOFTMAX if s.name not in ("sum over the queries", "sign turned around")),
+    ),
+    cases=heat_cases,
+    right=(heat_by_covariance, heat_by_complex_step),
+    helpers=("softmax",),
+)
+
+
+KEYS, VALUES, WIDTH = (1.0, 4.0), (2.0, 12.0), 4
+MEAN = sum(VALUES) / 2
+SLOPE = sum((v - MEAN) * k for v, k in zip(VALUES, KEYS, strict=True)) / 2 / math.sqrt(WIDTH)
+
+DERIVATIVE = Exercise(
+    name="query_slope",
+    topic="gradients",
+    title="A derivative by hand",
+    kind="predict",
+    difficulty=2,
+    minutes=8,
+    prompt=(
+        "Queries and keys have width 4. The first coordinates of two keys are 1 and 4, their other "
+        "coordinates are 0; their values are the numbers 2 and 12. The query is zero. How fast "
+        "does the output change with the first coordinate of the query?"
+    ),
+    hints=(
+        "Which weights has a query of zeros?",
+        "The output changes by $\\sum_j a_j (v_j - y)\\, s_j'$, where $s_j'$ is how fast score j "
+        "changes.",
+        "a is 1/2 for both, y is 7, and the scores change by 1/2 and 4/2.",
+    ),
+    solve=predictions(
+        SLOPE,
+        {
+            "scale forgotten": SLOPE * 2,
+            "mean not subtracted": sum(v * k for v, k in zip(VALUES, KEYS, strict=True)) / 4,
+            "divided by the width": SLOPE / 2,
+            "the diagonal alone": sum(v * k for v, k in zip(VALUES, KEYS, strict=True)) / 8,
+            "mean key times output": MEAN * sum(KEYS) / 2 / 2,
+            "the output": MEAN,
+            "sign turned around": -SLOPE,
+            "keys left out": (VALUES[1] - VALUES[0]) / 8,
+            "the weights' own gradient": 0.0,
+        },
+    ),
+    slips=(
+        Slip("scale forgotten", "The scores are divided by √4.", "algorithm/dot_product"),
+        Slip(
+            "mean not subtracted",
+            "The output was not subtracted from the values. Softmax passes on differences alone.",
+            PAGE,
+        ),
+        Slip("divided by the width", "The scores are divided by √d, not by d.", PAGE),
+        Slip(
+            "the diagonal alone",
+            "Only a(1 - a) was used. Each score changes both weights.",
+            PAGE,
+        ),
+        Slip("mean key times output", "This is the mean of the keys times the output.", PAGE),
+        Slip("the output", "This is the output itself.", PAGE),
+        Slip(
+            "sign turned around", "The key with the larger value lies further out: it grows.", PAGE
+        ),
+        Slip("keys left out", "The keys have no effect here. The scores change by them.", PAGE),
+        Slip("the weights' own gradient", "The weights do change, and the values differ.", PAGE),
+    ),
+    right=(15 / 4, np.array([-2.5, 2.5]) @ np.array([0.5, 2.0])),
+)
+
+EXERCISES = (DERIVATIVE, THROUGH, BACKWARD, HEAT)
