@@ -67,6 +67,22 @@ AXIS = Slip(
     "The argument `axis` has no effect: the weights always sum to 1 along the last axis.",
     PAGE,
 )
+FORMULA = (
+    Slip(
+        "no exponential",
+        "The scores are divided by their sum, without exp. They can be negative, and so can the "
+        "weights.",
+        PAGE,
+    ),
+    Slip(
+        "sigmoid",
+        "Each score goes through a sigmoid of its own. The weights do not compete, and do not sum "
+        "to 1.",
+        PAGE,
+    ),
+    Slip("not divided", "The exponentials are not divided by their sum.", PAGE),
+    Slip("turned around", "The sign is turned around: the smallest score weighs most.", PAGE),
+)
 
 
 def score_cases(rng):
@@ -84,6 +100,7 @@ def score_cases(rng):
         Case("as many rows as columns", (rng.standard_normal((3, 3)),), {"axis": -2}),
         Case("scores of a thousand", (500 * rng.standard_normal((2, 3)) + 1000,)),
         Case("rows far apart", (far,)),
+        Case("scores far apart", (np.array([[0.0, 2000.0, 1998.0], [-3000.0, 1.0, 0.0]]),)),
         Case("a masked row", (hidden,)),
         Case("float32", (rng.standard_normal((4, 5)).astype(np.float32),)),
     ]
@@ -156,20 +173,7 @@ SOFTMAX = Exercise(
             PAGE,
         ),
         Slip("temperature ignored", "The argument `temperature` has no effect.", PAGE),
-        Slip(
-            "no exponential",
-            "The scores are divided by their sum, without exp. They can be negative, and so can "
-            "the weights.",
-            PAGE,
-        ),
-        Slip(
-            "sigmoid",
-            "Each score goes through a sigmoid of its own. The weights do not compete, and do not "
-            "sum to 1.",
-            PAGE,
-        ),
-        Slip("not divided", "The exponentials are not divided by their sum.", PAGE),
-        Slip("turned around", "The sign is turned around: the smallest score weighs most.", PAGE),
+        *FORMULA,
         Slip("powers of two", "The base is 2 where it should be e.", PAGE),
         Slip(
             "divided by the length",
@@ -343,8 +347,116 @@ ROWS = Exercise(
         Slip("powers of two", "The base is 2 where it should be e.", PAGE),
     ),
     cases=lambda rng: [case for case in score_cases(rng) if not case.kwargs],
-    right=(lambda scores: by_logarithm(scores), lambda scores: by_differences(scores)),
+    right=(by_logarithm, by_differences),
     bug="one maximum for all",
+)
+
+
+def by_one_vector(slips, x, w):
+    """Weigh data by their product with one vector."""
+    scores = x @ (np.ones_like(w) if "w left out" in slips else w)
+    if "divided by the root" in slips:
+        scores = scores / math.sqrt(x.shape[-1])
+    weights = weighed(slips, scores)
+    if "the largest takes all" in slips:
+        weights = np.eye(len(x), dtype=x.dtype)[scores.argmax()]
+    if "divided by the number of data" in slips:
+        weights = weights / len(x)
+    return np.full_like(weights, weights.sum()) if "every term summed" in slips else weights
+
+
+def by_two_of_them(x, w):
+    """Weigh each datum by how it stands against every other."""
+    return np.array([1 / np.exp(np.minimum((x - row) @ w, 700)).sum() for row in x])
+
+
+def by_each_term(x, w):
+    """Weigh each datum by its own term of one softmax."""
+    scores = [float(sum(a * b for a, b in zip(row, w, strict=True))) for row in x]
+    terms = [math.exp(score - max(scores)) for score in scores]
+    return np.array([term / sum(terms) for term in terms], dtype=x.dtype)
+
+
+def data_cases(rng):
+    """Draw the source's example, and data of other sizes."""
+
+    def drawn(n, d, dtype=np.float64):
+        return tuple(rng.standard_normal(shape).astype(dtype) for shape in ((n, d), (d,)))
+
+    return [
+        Case("the source's example", (np.arange(1.0, 10.0).reshape(3, 3), np.full(3, 0.5))),
+        Case("two data of width 3", drawn(2, 3)),
+        Case("one datum", drawn(1, 4)),
+        Case("as many data as entries", drawn(4, 4)),
+        Case("five data of width 2", drawn(5, 2)),
+        Case("large entries", tuple(40 * (1 + np.abs(part)) for part in drawn(3, 4))),
+        Case("float32", drawn(4, 3, dtype=np.float32)),
+    ]
+
+
+DATA = Exercise(
+    name="weights_of_data",
+    topic="softmax",
+    title="The first source's weights",
+    kind="find the bug",
+    difficulty=1,
+    minutes=6,
+    prompt=(
+        "The first source compares each datum $x_i$ with a vector $w$ and defines its weight as a "
+        "sum over all data, $a_i = \\sum_j e^{w \\cdot x_j} / \\sum_m e^{w \\cdot x_m}$. The "
+        "program below does what the formula says. Mend it, and with it the formula: `x` is (n, "
+        "d), `w` is (d,), and the result holds one weight for each of the n data. No weight is "
+        "negative, together they sum to 1, and $a_i / a_j = e^{w \\cdot x_i - w \\cdot x_j}$."
+    ),
+    starter=(
+        "import numpy as np\n\n\n"
+        "def weights_of_data(x, w):\n"
+        "    scores = x @ w\n"
+        "    exponentials = np.exp(scores - scores.max())\n"
+        "    terms = exponentials / exponentials.sum()\n"
+        "    return np.array([terms.sum() for row in x])\n"
+    ),
+    hints=(
+        "Run it on any data. What comes out, and why does it not depend on the data?",
+        "How many terms does the sum over j have, and what do they add up to?",
+        "The sum over j stands in the denominator alone. The numerator of $a_i$ is one term, that "
+        "of its own datum.",
+    ),
+    solve=by_one_vector,
+    slips=(
+        Slip(
+            "every term summed",
+            "The terms of a softmax are summed. They add up to 1, so every datum gets 1. The "
+            "weight of a datum is its own term.",
+            PAGE,
+        ),
+        OVERFLOW,
+        *FORMULA,
+        Slip(
+            "the largest takes all",
+            "The datum of the largest score gets all of the weight. That is the limit of a "
+            "temperature of 0.",
+            PAGE,
+        ),
+        Slip(
+            "divided by the number of data",
+            "The weights are divided by the number of data. They sum to 1 without it.",
+            PAGE,
+        ),
+        Slip(
+            "divided by the root",
+            "The scores are divided by √d. This formula has no such scale.",
+            "algorithm/dot_product",
+        ),
+        Slip(
+            "w left out",
+            "The entries of a datum are summed without `w`, which says what counts.",
+            "concepts/query_key_value",
+        ),
+    ),
+    cases=data_cases,
+    right=(by_two_of_them, by_each_term),
+    bug="every term summed",
 )
 
 
@@ -405,7 +517,7 @@ WEIGHT = Exercise(
         Slip("not divided by the sum", "The exponential was not divided by the sum of all.", PAGE),
         Slip("the second weight", "This is the weight in the middle.", PAGE),
     ),
-    right=(2 / 3, np.array(8.0) / (1 + 3 + 8)),
+    right=(2 / 3, round(8 / (1 + 3 + 8), 9)),
 )
 
-EXERCISES = (WEIGHT, SOFTMAX, ROWS, LOG_SOFTMAX)
+EXERCISES = (WEIGHT, DATA, SOFTMAX, ROWS, LOG_SOFTMAX)
