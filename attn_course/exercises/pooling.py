@@ -411,7 +411,7 @@ SPREAD = Exercise(
 )
 
 
-NUMBERS = (2.0, 3.0, 7.0)
+NUMBERS = (2.0, 3.0, 8.0)
 FRACTIONS = (1 / 8, 2 / 8, 5 / 8)
 
 AVERAGE = Exercise(
@@ -422,13 +422,13 @@ AVERAGE = Exercise(
     difficulty=1,
     minutes=4,
     prompt=(
-        "Three rows have one entry each: 2, 3 and 7. A query gives them the scores 0, log 2 and "
-        "log 5. What is the pooled value? A fraction will do."
+        "Three rows have one entry each: 2, 3 and 8. A query gives them the scores 0, log 2 and "
+        "log 5. What is the pooled value? Give an exact number."
     ),
     hints=(
         "The exponentials of the scores are 1, 2 and 5.",
         "The weights are 1/8, 2/8 and 5/8.",
-        "2 · 1/8 + 3 · 2/8 + 7 · 5/8.",
+        "2 · 1/8 + 3 · 2/8 + 8 · 5/8.",
     ),
     solve=predictions(
         sum(a * x for a, x in zip(FRACTIONS, NUMBERS, strict=True)),
@@ -438,7 +438,7 @@ AVERAGE = Exercise(
             * sum(a * x for a, x in zip(FRACTIONS, NUMBERS, strict=True)),
             "the heaviest value": NUMBERS[2],
             "the weights added up": 1.0,
-            "scores without exponential": (3 * np.log(2) + 7 * np.log(5)) / np.log(10),
+            "scores without exponential": (3 * np.log(2) + 8 * np.log(5)) / np.log(10),
             "the largest weight": FRACTIONS[2],
             "divided by the number of rows": sum(
                 a * x for a, x in zip(FRACTIONS, NUMBERS, strict=True)
@@ -475,7 +475,7 @@ AVERAGE = Exercise(
         ),
         Slip("the values in reverse", "The weights belong to the values in the other order.", PAGE),
     ),
-    right=(43 / 8, np.array([2, 3, 7]) @ np.array([1, 2, 5]) / 8),
+    right=((2 + 6 + 40) / 8, np.array([2, 3, 8]) @ [1, 2, 5] // 8),
 )
 
 EXERCISES = (AVERAGE, ATTENTION_POOLING, KERNEL_REGRESSION, SPREAD)
