@@ -295,6 +295,145 @@ COSINE = Exercise(
 )
 
 
+def correlations(slips, q, k):
+    """Compare by Pearson's correlation."""
+    if "a mean of products" in slips:
+        return q @ k.swapaxes(-1, -2) / q.shape[-1]
+    if "means not subtracted" not in slips:
+        axis = -2 if "means of columns" in slips else -1
+        if "one mean for all" in slips:
+            axis = None
+        q, k = (x - x.mean(axis=axis, keepdims=True) for x in (q, k))
+    if "lengths not divided" in slips:
+        scores = q @ k.swapaxes(-1, -2) / q.shape[-1]
+    elif "a vector of equal entries" in slips:
+        scores = cosines({*slips, "a vector of zeros"}, q, k)
+    else:
+        scores = cosines(slips, q, k)
+    if "two counts" in slips:
+        scores = scores * (q.shape[-1] - 1) / q.shape[-1]
+    return scores**2 if "squared" in slips else scores
+
+
+def correlation_cases(rng):
+    """Draw queries and keys whose means are not 0."""
+
+    def drawn(i, j, d, *batch, dtype=np.float64, size=1.0):
+        shapes = ((*batch, i, d), (*batch, j, d))
+        return tuple((size * (rng.standard_normal(s) + 1)).astype(dtype) for s in shapes)
+
+    q, k = drawn(3, 4, 4)
+    q[1], k[2] = 2, -1
+    return [
+        Case("one query, one key", drawn(1, 1, 3)),
+        Case("two queries, three keys", drawn(2, 3, 5)),
+        Case("as many of all", drawn(3, 3, 3)),
+        Case("a query and a key of equal entries", (q, k)),
+        Case("large entries", drawn(3, 2, 4, size=300.0)),
+        Case("a batch of 2", drawn(3, 2, 4, 2)),
+        Case("float32", drawn(2, 5, 6, dtype=np.float32)),
+    ]
+
+
+def correlation_by_numpy(q, k):
+    """By NumPy's own matrix of correlations, a batch entry at a time."""
+    out = np.zeros((*q.shape[:-1], k.shape[-2]), dtype=q.dtype)
+    for index in np.ndindex(q.shape[:-2]):
+        out[index] = np.corrcoef(q[index], k[index])[: q.shape[-2], q.shape[-2] :]
+    return np.where(np.isnan(out), 0, out)
+
+
+def correlation_by_deviations(q, k):
+    """As the mean product of standardized entries."""
+
+    def standardized(x):
+        spread = x.std(axis=-1, keepdims=True)
+        return (x - x.mean(axis=-1, keepdims=True)) / np.where(spread > 0, spread, np.inf)
+
+    return np.einsum("...id,...jd->...ij", standardized(q), standardized(k)) / q.shape[-1]
+
+
+CORRELATION = Exercise(
+    name="correlation_scores",
+    topic="scores",
+    title="What a correlation is",
+    kind="find the bug",
+    difficulty=2,
+    minutes=8,
+    prompt=(
+        "The second source says that attention weighs by the correlation of its inputs, and takes "
+        "products. The program below does so too. Mend it until it returns Pearson's correlation "
+        "of each query with each key: from every vector subtract the mean of its entries, then "
+        "take the cosine of the angle between the two.\n\n"
+        "`q` is (..., queries, d), `k` is (..., keys, d), the result (..., queries, keys). A "
+        "vector whose entries are all equal has the correlation 0 with anything."
+    ),
+    starter=(
+        "def correlation_scores(q, k):\n"
+        "    return q @ k.swapaxes(-1, -2) / q.shape[-1]  # the mean of the products\n"
+    ),
+    hints=(
+        "Between which bounds does a correlation lie? Does this program keep them?",
+        "Add 1 to all entries of a key. What happens to its correlation with a query, and what to "
+        "the mean of the products? Then double the key.",
+        "`x - x.mean(axis=-1, keepdims=True)` for both, then divide each vector by its length, or "
+        "by 1 where that is 0, and only then multiply.",
+    ),
+    solve=correlations,
+    slips=(
+        Slip(
+            "a mean of products",
+            "This is the mean of the products. A correlation first subtracts from each vector its "
+            "mean, and divides by both lengths.",
+            PAGE,
+        ),
+        Slip(
+            "means not subtracted",
+            "The means are not subtracted: this is the cosine of the angle.",
+            PAGE,
+        ),
+        Slip(
+            "lengths not divided",
+            "The lengths are not divided out: this is the covariance, which has the units of both.",
+            PAGE,
+        ),
+        Slip(
+            "a vector of equal entries",
+            "A vector of equal entries has length 0 without its mean, and 0 / 0 is NaN. Its "
+            "correlation is taken to be 0.",
+            PAGE,
+        ),
+        Slip(
+            "means of columns",
+            "The mean of each column is subtracted, over all vectors. A correlation of two vectors "
+            "looks at no third one: each has its own mean.",
+            PAGE,
+        ),
+        Slip(
+            "one mean for all",
+            "One mean is subtracted from all vectors. Each has its own.",
+            PAGE,
+        ),
+        Slip(
+            "two counts",
+            "One part is divided by d and the other by d - 1. The counts must cancel, so that a "
+            "vector has the correlation 1 with itself.",
+            PAGE,
+        ),
+        Slip("squared", "The correlation is squared, so its sign is lost.", PAGE),
+        *(
+            slip
+            for slip in COSINE.slips
+            if slip.name
+            in ("keys not normalized", "queries not normalized", "squares without root")
+        ),
+    ),
+    cases=correlation_cases,
+    right=(correlation_by_numpy, correlation_by_deviations),
+    bug="a mean of products",
+)
+
+
 def distances(slips, q, k, scale=1.0):
     """Score by minus half the squared distance."""
     steps = q[..., :, None, :] - k[..., None, :, :]
@@ -455,4 +594,4 @@ PARAMETERS = Exercise(
     right=(float(WIDTH**2 - COUNTS), np.array(WIDTH * WIDTH - HIDDEN * (WIDTH + WIDTH + 1))),
 )
 
-EXERCISES = (PARAMETERS, ADDITIVE, COSINE, DISTANCE)
+EXERCISES = (PARAMETERS, ADDITIVE, COSINE, CORRELATION, DISTANCE)
