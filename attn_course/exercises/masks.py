@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from attn_course.exercises.exercise import Case, Exercise, Slip, predictions
+from attn_course.exercises.exercise import Case, Exercise, Incompatible, Slip, predictions
 from attn_course.reference.masks import causal_mask
 
 PAGE = "algorithm/masks"
@@ -27,6 +27,8 @@ FUTURE = Slip("the future as well", "Queries see every key after them.", PAGE)
 
 def causal(slips, queries, keys):
     """Let each query see the keys up to its own."""
+    if {"one ahead", "itself left out"} <= slips:  # they cancel
+        raise Incompatible
     if "sizes exchanged" in slips:
         queries, keys = keys, queries
     offset = 0 if "aligned at the start" in slips else keys - queries
@@ -344,7 +346,7 @@ def combined(slips, lengths, n):
     columns, rows = real[:, None, :], real[:, :, None]
     if "one or the other" in slips:
         mask = past | columns
-    elif "queries hidden, not keys" in slips:
+    elif "rows of padding hidden" in slips:
         mask = past & rows
     elif "exactly one of both" in slips:
         mask = past ^ columns
@@ -403,8 +405,9 @@ COMBINED = Exercise(
             PAGE,
         ),
         Slip(
-            "queries hidden, not keys",
-            "Padding is hidden as a query and seen as a key. It is the keys that matter.",
+            "rows of padding hidden",
+            "Rows of padding see nothing. They follow the same rule as the others: padding is "
+            "hidden as a key, not as a query.",
             PAGE,
         ),
         Slip("padding ignored", "Padding is seen.", PAGE),
