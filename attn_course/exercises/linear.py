@@ -252,7 +252,7 @@ def causal_by_sums(q, k, v):
     phi_q, phi_k = elu_features(q), elu_features(k)
     states = np.cumsum(phi_k[..., :, None] * v[..., None, :], axis=-3)
     totals = np.cumsum(phi_k, axis=-2)
-    sums = np.einsum("...tm,...tme->...te", phi_q, states)
+    sums = np.einsum("...tm,...tmv->...tv", phi_q, states)
     return sums / np.einsum("...tm,...tm->...t", phi_q, totals)[..., None]
 
 
