@@ -4,12 +4,32 @@ What is trained, measured and stored is listed by `all_studies`, and done by the
 ``python -m attn_course.applications``.
 """
 
-from attn_course.applications import encoder, images, marian, reading, sound, summaries, translation
+from attn_course.applications import (
+    encoder,
+    images,
+    marian,
+    needs,
+    reading,
+    sensitivity,
+    sound,
+    summaries,
+    translation,
+)
 from attn_course.applications.studies import Study, load
 
 __all__ = ["Study", "all_studies", "load", "study"]
 
-APPLICATIONS = (encoder, images, marian, reading, sound, summaries, translation)
+APPLICATIONS = (
+    encoder,
+    images,
+    marian,
+    needs,
+    reading,
+    sensitivity,
+    sound,
+    summaries,
+    translation,
+)
 
 
 def all_studies() -> dict[str, Study]:
