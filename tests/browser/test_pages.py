@@ -45,6 +45,24 @@ def test_formulas_are_typeset(visit, path):
 
 
 @pytest.mark.parametrize("path", CHAPTERS)
+def test_no_line_begins_with_the_sign_after_a_formula_of_one_piece(visit, path):
+    page = visit(path, **PHONE)
+    page.evaluate("document.querySelectorAll('details').forEach(fold => { fold.open = true })")
+    torn = page.evaluate(
+        """[...document.querySelectorAll(".katex")].filter(formula => {
+            const after = document.createRange(), next = formula.parentElement.nextSibling;
+            const bases = formula.querySelectorAll(".base");
+            if (next?.nodeType !== Node.TEXT_NODE || bases.length > 1) return false;
+            if (!/^[.,;:!?)]/.test(next.textContent)) return false;
+            after.setStart(next, 0);
+            after.setEnd(next, 1);
+            return after.getBoundingClientRect().left < bases[0].getBoundingClientRect().left;
+        }).map(formula => formula.textContent)"""
+    )
+    assert torn == []
+
+
+@pytest.mark.parametrize("path", CHAPTERS)
 def test_pictures_are_described_and_follow_the_theme(visit, path):
     page = visit(path)
     # A picture may be the folded answer to a question.
