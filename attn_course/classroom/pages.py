@@ -1,0 +1,134 @@
+"""The pages that a grader writes: a feedback for each student, a report on the class, a table.
+
+Each page is one file without scripts, in the colors of the reader's system. Everything that a
+student could have written is escaped.
+"""
+
+import csv
+import html
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from attn_course.classroom.grading import Graded
+from attn_course.classroom.submissions import shown
+from attn_course.exercises import EXERCISES
+
+STYLE = """
+:root { color-scheme: light dark; }
+body { font: 1rem/1.5 system-ui, sans-serif; max-width: 55rem; margin: 2rem auto; padding: 0 1rem; }
+section { margin: 2rem 0; }
+table { border-collapse: collapse; }
+th, td { padding: 0.2rem 0.8rem 0.2rem 0; text-align: left; vertical-align: top; }
+th { font-weight: 600; }
+td.number { text-align: right; font-variant-numeric: tabular-nums; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+.wide { overflow-x: auto; }
+"""
+MOST_SHOWN = 20  # mistakes in the report on the class
+
+
+def _page(title: str, body: Iterable[str]) -> str:
+    # The policy lets nothing run or load, should something unescaped get through.
+    policy = "default-src 'none'; style-src 'unsafe-inline'"
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{_text(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<h1>{_text(title)}</h1>\n" + "\n".join(body) + "\n</main>\n</body>\n</html>\n"
+    )
+
+
+def feedback(graded: Graded) -> str:
+    """Return the page that a student gets back."""
+    passed = sum(row.status == "passed" for row in graded.rows)
+    body = [f"<p>{passed} of {len(graded.rows)} right. Seed of the numbers: {graded.seed}.</p>"]
+    if graded.problem:
+        body.append(f"<p>Nothing could be graded: {_text(graded.problem)}.</p>")
+    body += [row.card for row in graded.rows]
+    if graded.skipped:
+        items = "".join(f"<li><code>{_text(each)}</code></li>" for each in graded.skipped)
+        body.append(f"<h2>Cells that failed</h2><p>They were skipped.</p><ul>{items}</ul>")
+    return _page(f"{graded.assignment}: {shown(graded.student)}", body)
+
+
+class Class:
+    """What is kept of a class while it is graded: for each student a few words an exercise."""
+
+    def __init__(self):
+        self.seeds: dict[str, int] = {}
+        self.cells: dict[str, dict[str, str]] = {}
+        self.counts: dict[str, Counter] = {}
+        self.slips: Counter = Counter()
+
+    def add(self, student: str, seed: int, rows: Iterable[Mapping]) -> None:
+        """Count the verdicts on a submission: of each exercise `status` and `slips`."""
+        self.seeds[student] = seed
+        cells = self.cells.setdefault(student, {})
+        for row in rows:
+            name, status, slips = row["exercise"], row["status"], row["slips"]
+            cells[name] = f"{status}: {slips[0]}" if slips else status
+            self.counts.setdefault(name, Counter())[status] += 1
+            # A student with two mistakes at once has both.
+            self.slips.update((name, slip) for slip in slips)
+
+    def columns(self) -> list[str]:
+        """Return the exercises that were handed in, in the order of the course."""
+        return [name for name in EXERCISES if name in self.counts]
+
+    def table(self) -> str:
+        """Return the table as CSV: a row a student, a column an exercise."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        columns = self.columns()
+        writer.writerow(["student", "seed", "passed", *columns])
+        for student in sorted(self.cells):
+            cells = self.cells[student]
+            passed = sum(cell == "passed" for cell in cells.values())
+            verdicts = [cells.get(name, "") for name in columns]
+            writer.writerow([_harmless(student), self.seeds[student], passed, *verdicts])
+        return text.getvalue()
+
+    def report(self) -> str:
+        """Return the page on the class."""
+        statuses = ("passed", "failed", "not attempted")
+        rows = [
+            f'<tr><th scope="row">{_text(name)}</th>'
+            + "".join(f'<td class="number">{self.counts[name][status]}</td>' for status in statuses)
+            + "</tr>"
+            for name in self.columns()
+        ]
+        heads = "".join(f'<th scope="col">{_text(head)}</th>' for head in ("exercise", *statuses))
+        body = [
+            f"<p>{len(self.cells)} students.</p>",
+            f'<div class="wide"><table><thead><tr>{heads}</tr></thead>'
+            f"<tbody>{''.join(rows)}</tbody></table></div>",
+            "<h2>The commonest misconceptions</h2>",
+        ]
+        if not self.slips:
+            return _page("The class", [*body, "<p>None was found.</p>"])
+        told = [
+            f"<li><p><strong>{_text(name)}: {_text(slip)}</strong>, {count} "
+            f"{'student' if count == 1 else 'students'}</p><p>{_message(name, slip)}</p></li>"
+            for (name, slip), count in self.slips.most_common(MOST_SHOWN)
+        ]
+        return _page("The class", [*body, f"<ol>{''.join(told)}</ol>"])
+
+
+def _message(exercise: str, name: str) -> str:
+    known = {slip.name: slip for slip in EXERCISES[exercise].all_slips()}
+    if name not in known:  # one that any exercise may have
+        return ""
+    slip = known[name]
+    return f"{_text(slip.message)} Read again: <code>book/{_text(slip.page)}</code>."
+
+
+def _harmless(name: str) -> str:
+    """Return a name as a cell: a spreadsheet would compute what begins like a formula."""
+    name = shown(name)
+    return f"'{name}" if name[:1] in ("=", "+", "-", "@") else name
+
+
+def _text(text: str) -> str:
+    return html.escape(text)
