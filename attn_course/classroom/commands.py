@@ -39,7 +39,10 @@ def grade(folder: Path, jobs: int, seconds: float, kind: str) -> None:
     names = list(submissions.names(folder))
     key = secret(folder / "grading")
     with Journal(folder / "grading" / "journal.jsonl") as journal:
-        done = {(line["student"], line["assignment"]): line["digest"] for line in journal.lines()}
+        done = {
+            (line["student"], line["assignment"]): None if line["again"] else line["digest"]
+            for line in journal.lines()
+        }
         todo = (
             (folder, *name, grading.seed_of(key, name[0]), kind, seconds)
             for name in names

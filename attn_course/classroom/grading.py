@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import inspect
 import io
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,10 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Graded:
-    """A submission graded. `skipped` says which cells failed, `problem` why there was nothing."""
+    """A submission graded. `skipped` says which cells failed, `problem` why there was nothing.
+
+    `again` says that the problem is the grader's, so that the next run tries once more.
+    """
 
     student: str
     assignment: str
@@ -54,6 +58,7 @@ class Graded:
     rows: tuple[Row, ...]
     skipped: tuple[str, ...] = ()
     problem: str = ""
+    again: bool = False
 
 
 def seed_of(secret: bytes, student: str) -> int:
@@ -75,11 +80,14 @@ def grade(
         cells = submissions.cells(submission.data)
         return _graded(known, asked, cells, kind, seconds)
     except submissions.Unreadable as error:
-        problem = str(error)
+        problem, again = str(error), False
     except Broken as error:
-        problem = f"the jail ended: {error}"
+        problem, again = f"the jail ended: {error}", True
+    except Exception as error:  # nobody else's marks may depend on it
+        traceback.print_exc()
+        problem, again = f"the grader failed: {type(error).__name__}", True
     reports = [Report(exercise.name, "not attempted", seed) for exercise in asked]
-    return Graded(*known, tuple(map(_row, reports)), problem=problem)
+    return Graded(*known, tuple(map(_row, reports)), problem=problem, again=again)
 
 
 def _graded(known, asked, cells, kind, seconds) -> Graded:

@@ -66,6 +66,7 @@ class Journal:
             "digest": graded.digest,
             "seed": graded.seed,
             "problem": graded.problem,
+            "again": graded.again,
             "rows": [
                 {"exercise": row.exercise, "status": row.status, "slips": row.slips}
                 for row in graded.rows

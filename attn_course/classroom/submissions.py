@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,9 +43,12 @@ def names(folder: Path) -> Iterator[tuple[str, str]]:
         FileNotFoundError: there is no folder of submissions.
     """
     for student in _folders(folder / "submitted"):
-        for assignment in _folders(folder / "submitted" / student):
-            if assignment in CHAPTERS:
-                yield student, assignment
+        try:
+            assignments = _folders(folder / "submitted" / student)
+        except PermissionError:  # an archive may bring folders that nobody may list
+            print(f"submitted/{shown(student)} cannot be listed and is left out", file=sys.stderr)
+            continue
+        yield from ((student, each) for each in assignments if each in CHAPTERS)
 
 
 def _folders(folder: Path) -> list[str]:

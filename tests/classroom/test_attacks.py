@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from make_class import hand_in, right
 
-from attn_course.classroom import grading, jail, pages
+from attn_course.classroom import commands, grading, jail, pages
 from attn_course.exercises import EXERCISES
 
 TOPIC, SOLVED, ATTACKED = "pooling", "pooled_value", "attention_pooling"
@@ -510,6 +510,8 @@ def test_names_that_attack(folder, attack):
         assert "<script" not in page.replace(course.table(), "")
         assert "\x1b" not in page
         assert "\u202e" not in page
+    commands.write_feedback(folder, result)
+    assert os.listdir(folder / "feedback") == [name]
     row = course.table().splitlines()[1]
     assert len(course.table().splitlines()) == 2
     assert not row.strip('"').startswith(("=", "+", "-", "@"))

@@ -21,14 +21,14 @@ import nbformat
 import numpy as np
 import pytest
 from book_text import ROOT
-from make_class import hand_in, make, right, wrong
+from make_class import KINDS, hand_in, make, right, wrong
 
 from attn_course import reference
 from attn_course.classroom import commands, filters, grading, jail, runner, submissions, wire
 from attn_course.classroom.__main__ import main
 from attn_course.classroom.journal import Journal, replace, secret
 from attn_course.classroom.sources import shipped
-from attn_course.exercises import EXERCISES, Case, student
+from attn_course.exercises import EXERCISES, Case, Exercise, student
 
 kinds = pytest.mark.parametrize("kind", jail.KINDS)
 topics = pytest.mark.parametrize("topic", student.CHAPTERS)
@@ -389,7 +389,7 @@ def test_a_class_is_graded(tmp_path):
     for name, exercises in expected.items():
         row = table[name]
         # A cell that ends the process takes the exercises below it along.
-        if "hostile" not in name and int(name[-4:]) % 4 != 3:
+        if KINDS[int(name.removeprefix("student")) % len(KINDS)] != "hostile":
             assert {each: row[each] for each in exercises} == exercises
         passed = {each for each, verdict in row.items() if verdict == "passed"}
         assert passed <= {each for each, verdict in exercises.items() if verdict == "passed"}
@@ -478,6 +478,38 @@ def test_a_broken_jail_is_told_and_costs_no_other(tmp_path, monkeypatch):
     result = graded(tmp_path, "ann", "softmax")
     assert result.problem == "the jail ended: no memory"
     assert {row.status for row in result.rows} == {"not attempted"}
+
+
+@pytest.mark.parametrize("broken", ["draw", "_outcomes"])
+def test_what_the_grader_could_not_do_is_tried_again(tmp_path, monkeypatch, capsys, broken):
+    def fail(*args):
+        raise ZeroDivisionError
+
+    hand_in(tmp_path, "ann", "softmax", {"softmax": right(EXERCISES["softmax"])})
+    with monkeypatch.context() as patch:
+        patch.setattr(*((Exercise, "draw") if broken == "draw" else (grading, "_outcomes")), fail)
+        result = graded(tmp_path, "ann", "softmax")
+    assert result.problem == "the grader failed: ZeroDivisionError"
+    with Journal(tmp_path / "grading" / "journal.jsonl") as journal:
+        journal.add(result)
+    commands.grade(tmp_path, 1, 20, "bubblewrap")
+    assert "1 graded now" in capsys.readouterr().out
+    assert verdicts(tmp_path)["ann"]["softmax"] == "passed"
+
+
+def test_a_folder_that_nobody_may_list(tmp_path, monkeypatch, capsys):
+    for name in ("ann", "bob"):
+        hand_in(tmp_path, name, "softmax", {})
+    listed = submissions._folders
+
+    def denied(folder):
+        if folder.name == "ann":  # root may list every folder
+            raise PermissionError
+        return listed(folder)
+
+    monkeypatch.setattr(submissions, "_folders", denied)
+    assert list(submissions.names(tmp_path)) == [("bob", "softmax")]
+    assert "submitted/ann" in capsys.readouterr().err
 
 
 def test_a_folder_without_submissions(tmp_path, capsys):
