@@ -12,7 +12,8 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constr
 NBVAL = $(BIN)/python -m pytest --nbval --nbval-current-env -n 2 --dist loadfile book
 
 .DEFAULT_GOAL := help
-.PHONY: help book serve test test-notebooks browser-test notebooks lab lint applications tuning bench planted-bugs lock clean
+.PHONY: help book serve test test-notebooks browser-test notebooks exercises kill-rate lab lint applications tuning bench \
+  planted-bugs lock clean
 
 help:  ## Say what each command does.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +36,13 @@ browser-test: $(VENV)/test.stamp book  ## Open every page in a browser (needs Ch
 
 notebooks: $(VENV)/test.stamp  ## Run every notebook and store its outputs.
 	$(BIN)/python book/execute.py
+
+exercises: $(VENV)/test.stamp  ## Write the students' notebooks of the book anew, and run them.
+	$(BIN)/python -m attn_course.exercises.student book/exercises
+	$(BIN)/python book/execute.py book/exercises/*.ipynb
+
+kill-rate: $(VENV)/test.stamp  ## Count which mistakes the exercises reject and name, for the book.
+	PYTHONPATH=tests $(BIN)/python tests/kill_rate.py
 
 lab: $(VENV)/test.stamp  ## Open the notebooks in JupyterLab.
 	$(BIN)/jupyter lab book

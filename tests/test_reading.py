@@ -57,6 +57,51 @@ def test_the_convolution_sees_as_far_as_it_says():
     assert changed.nonzero()[[0, -1], 0].tolist() == [5, 5 + 60]
 
 
+def test_two_windows_see_as_far_as_they_say():
+    model, reach = reader("window"), 2 * (reading.WINDOW - 1)
+    symbols = torch.zeros(1, 80, dtype=torch.long)
+    other = symbols.clone()
+    other[:, 5] = 1
+    with torch.no_grad():
+        changed = (model(symbols) - model(other)).abs().amax(dim=-1)[0] > 0
+    assert changed.nonzero()[[0, -1], 0].tolist() == [5, 5 + reach]
+
+
+def test_slopes_know_distances_and_no_positions(device):
+    """Two texts that end alike are read alike at the end, once what differs is far away."""
+    model = reader("sloped", device)
+    tail = torch.arange(40, device=device).remainder(11)[None]
+    with torch.no_grad():
+        long = model(torch.cat([tail[:, :3], tail], dim=1))[:, 3:]
+        short = model(tail)
+    assert (long - short).abs().max() > 1e-6  # the first rows still see the three before them
+    model.body.bias = lambda length, where: -1e4 * (1 - torch.eye(length, device=where))
+    with torch.no_grad():
+        torch.testing.assert_close(model(tail)[:, 7], model(tail[:, 7:8])[:, 0])
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_costs_are_those_of_the_symbols_one_by_one(name):
+    model = reader(name)
+    symbols = torch.arange(30).remainder(7)[None].repeat(3, 1)
+    found = reading.costs(model, symbols, at_once=2)
+    assert found.shape == (3, 29)
+    with torch.no_grad():
+        chances = model(symbols[:1, :12]).softmax(dim=-1)[0, -1]
+    assert found[0, 11] == pytest.approx(-math.log2(chances[symbols[0, 12]].item()), rel=1e-5)
+
+
+def test_words_that_come_again_are_told_from_new_ones():
+    def numbers(text):
+        return np.array([SYMBOLS.index(x) for x in text])
+
+    text = " tables, chair; tables TABLES tab"
+    known, new = reading.followed(numbers(text))
+    assert "".join(text[place] for place in known) == "bles"
+    assert "".join(text[place] for place in new) == "bles" + "air" + "BLES"
+    assert reading.followed(numbers("tables")) == ([], [])  # it may have begun before
+
+
 def test_a_model_that_knows_nothing_needs_the_bits_of_the_alphabet():
     model = reader("attention")
     with torch.no_grad():
@@ -92,10 +137,23 @@ def test_the_loss_can_be_lowered(name, device):
 
 def test_what_was_reached():
     runs = [run for run in results("applications")["runs"] if run["study"].startswith("reading/")]
+
+    def reached(name, metric):
+        found = [run["metrics"][metric] for run in runs if run["study"] == f"reading/{name}"]
+        assert len(found) == 3
+        return found
+
     for name in BODIES:
-        bits = [run["metrics"]["bits"] for run in runs if run["study"] == f"reading/{name}"]
-        assert len(bits) == 3
-        assert 1 < min(bits) <= max(bits) < 2.2  # letters drawn by their frequency need 4.3
+        assert (
+            1 < min(reached(name, "bits")) <= max(reached(name, "bits")) < 2.2
+        )  # by frequency 4.3
+        for again, new in zip(
+            reached(name, "bits_word_again"), reached(name, "bits_word_new"), strict=True
+        ):
+            assert again < new
+    assert min(reached("attention", "bits_beyond")) > 4
+    for name in ("recurrence", "convolution", "sloped", "window"):
+        assert max(reached(name, "bits_beyond")) < 2
 
     model = reading.studies()[0]
     assert model.name == "reading/attention"
