@@ -43,6 +43,7 @@ exercises: $(VENV)/test.stamp  ## Write the students' notebooks of the book anew
 
 kill-rate: $(VENV)/test.stamp  ## Count which mistakes the exercises reject and name, for the book.
 	PYTHONPATH=tests $(BIN)/python tests/kill_rate.py
+	$(BIN)/python tests/attack_table.py
 
 lab: $(VENV)/test.stamp  ## Open the notebooks in JupyterLab.
 	$(BIN)/jupyter lab book

@@ -1,8 +1,10 @@
 """What the pages of the book need besides the mathematics: numbers, measurements, source."""
 
 import ast
+import html
 import inspect
 import json
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -75,7 +77,19 @@ class Table:
         lines = [head, ["---"] * len(head), *([str(x) for x in row.values()] for row in self.rows)]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
-    _repr_markdown_ = __repr__
+    def _repr_html_(self) -> str:
+        def line(tag, cells):
+            return f"<tr>{''.join(f'<{tag}>{marked(str(x))}</{tag}>' for x in cells)}</tr>"
+
+        def marked(text):
+            return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(text))
+
+        head = line('th scope="col"', self.rows[0]).replace('</th scope="col">', "</th>")
+        body = "".join(line("td", row.values()) for row in self.rows)
+        return (
+            '<div style="overflow-x: auto"><table class="table">'
+            f"<thead>{head}</thead><tbody>{body}</tbody></table></div>"
+        )
 
 
 def table(rows: Sequence[Mapping[str, object]]) -> Table:
@@ -86,6 +100,8 @@ def table(rows: Sequence[Mapping[str, object]]) -> Table:
     | --- | --- |
     | textbook | 4 |
     | tiled | 1 |
+
+    On a page what stands between backticks is set as code.
 
     Raises:
         ValueError: there is no row, or two rows have other keys.

@@ -71,10 +71,12 @@ def test_results_that_do_not_exist_are_named():
 
 
 def test_a_table_has_a_column_for_each_key():
-    shown = table([{"topic": "masks", "named": 9}, {"topic": "tiled", "named": 12}])
-    lines = shown._repr_markdown_().splitlines()
-    assert lines[0] == "| topic | named |"
-    assert lines[2:] == ["| masks | 9 |", "| tiled | 12 |"]
+    shown = table([{"topic": "`masks`", "named": 9}, {"topic": "<b>", "named": 12}])
+    assert repr(shown).splitlines()[2:] == ["| `masks` | 9 |", "| <b> | 12 |"]
+    page = shown._repr_html_()
+    assert '<th scope="col">topic</th><th scope="col">named</th>' in page
+    assert "<td><code>masks</code></td><td>9</td>" in page
+    assert "<td>&lt;b&gt;</td>" in page
 
 
 @pytest.mark.parametrize("rows", [[], [{"a": 1}, {"b": 1}]])
