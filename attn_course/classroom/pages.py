@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from attn_course.classroom.grading import Graded
 from attn_course.classroom.submissions import shown
 from attn_course.exercises import EXERCISES
+from attn_course.exercises.report import _marked
 
 STYLE = """
 :root { color-scheme: light dark; }
@@ -70,8 +71,9 @@ class Class:
             name, status, slips = row["exercise"], row["status"], row["slips"]
             cells[name] = f"{status}: {slips[0]}" if slips else status
             self.counts.setdefault(name, Counter())[status] += 1
-            # A student with two mistakes at once has both.
-            self.slips.update((name, slip) for slip in slips)
+            # A student with two mistakes at once has both. The bug that was to be found is in the
+            # program as it was handed out.
+            self.slips.update((name, slip) for slip in slips if slip != EXERCISES[name].bug)
 
     def columns(self) -> list[str]:
         """Return the exercises that were handed in, in the order of the course."""
@@ -121,7 +123,7 @@ def _message(exercise: str, name: str) -> str:
     if name not in known:  # one that any exercise may have
         return ""
     slip = known[name]
-    return f"{_text(slip.message)} Read again: <code>book/{_text(slip.page)}</code>."
+    return f"{_marked(slip.message)} Read again: <code>book/{_text(slip.page)}</code>."
 
 
 def _harmless(name: str) -> str:

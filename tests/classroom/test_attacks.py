@@ -158,7 +158,8 @@ CODE = [
         "3 GiB of memory",
         "takes 3 GiB",
         NOTHING,
-        "def attention_pooling(*a, **k):\n    return len(bytearray(3 * 2**30))\n",
+        "def attention_pooling(*a, **k):\n    bytearray(3 * 2**30)\n"
+        "    raise RuntimeError('ESC' + 'APED')\n",
     ),
     Attack(
         "raised limits",
@@ -166,7 +167,9 @@ CODE = [
         NOTHING,
         "import resource\ndef attention_pooling(*a, **k):\n"
         "    for limit in (resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_FSIZE):\n"
-        "        resource.setrlimit(limit, (-1, -1))\n    return bytearray(3 * 2**30)\n",
+        "        try:\n            resource.setrlimit(limit, (-1, -1))\n"
+        "            raise RuntimeError('ESC' + 'APED')\n"
+        "        except (OSError, ValueError):\n            pass\n",
     ),
     Attack(
         "crashed interpreter",
@@ -202,7 +205,9 @@ CODE = [
         "a file in memory",
         "keeps what is too large in a file without a name",
         NOTHING,
-        "import os\nplace = os.memfd_create('large')\nos.write(place, bytes(2**20))\n",
+        "import os\ndef attention_pooling(*a, **k):\n"
+        "    os.write(os.memfd_create('large'), bytes(2**20))\n"
+        "    raise RuntimeError('ESC' + 'APED')\n",
     ),
     Attack(
         "network",
