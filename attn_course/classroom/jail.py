@@ -179,6 +179,8 @@ def command(kind: str) -> list[str]:
         return []
     words = ["bwrap", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
     words += ["--unshare-cgroup-try", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    # The runner is the first process of its space, so that nothing is left to be reaped.
+    words += ["--as-pid-1"]
     if os.geteuid() == 0:
         # Root makes the walls without a namespace of users, in which it would still be root to
         # the kernel. The runner then gives its user up, which takes these two.

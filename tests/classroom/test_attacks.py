@@ -175,7 +175,8 @@ CODE = [
         "crashed interpreter",
         "overflows the stack of the interpreter",
         NOTHING,
-        "import ctypes\ndef attention_pooling(*a, **k):\n    ctypes.string_at(1)\n",
+        "import sys\nsys.setrecursionlimit(10**9)\ndef attention_pooling(*a, **k):\n"
+        "    return sorted([0], key=attention_pooling)\n",
     ),
     Attack(
         "full disk",
