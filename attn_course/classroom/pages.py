@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from attn_course.classroom.grading import Graded
 from attn_course.classroom.submissions import shown
 from attn_course.exercises import EXERCISES
-from attn_course.exercises.report import _marked
+from attn_course.exercises.report import marked
 
 STYLE = """
 :root { color-scheme: light dark; }
@@ -123,7 +123,7 @@ def _message(exercise: str, name: str) -> str:
     if name not in known:  # one that any exercise may have
         return ""
     slip = known[name]
-    return f"{_marked(slip.message)} Read again: <code>book/{_text(slip.page)}</code>."
+    return f"{marked(slip.message)} Read again: <code>book/{_text(slip.page)}</code>."
 
 
 def _harmless(name: str) -> str:

@@ -86,7 +86,7 @@ class Report:
         parts = [f"<p><strong>{_escaped(self.exercise)}: {VERDICTS[self.status]}</strong></p>"]
         for message, page in self._told():
             again = f" Read again: <code>book/{_escaped(page)}</code>." if page else ""
-            parts.append(f"<p>{_marked(message)}{again}</p>")
+            parts.append(f"<p>{marked(message)}{again}</p>")
         if self.evidence is not None:
             left = 'style="text-align: left; vertical-align: top"'
             plain = 'style="margin: 0; background: none; border: 0; padding: 0"'
@@ -96,7 +96,7 @@ class Report:
                 for name, text in self.evidence.rows().items()
             )
             parts.append(f"<p>The smallest case that shows it:</p><table>{rows}</table>")
-        parts += [f"<p>{_marked(remark)}</p>" for remark in self.remarks]
+        parts += [f"<p>{marked(remark)}</p>" for remark in self.remarks]
         return (
             f'<section aria-label="Check of {_escaped(self.exercise)}" style="overflow-x: auto; '
             f'border-left: 0.3em solid {color}; padding: 0 0 0 1em">{"".join(parts)}</section>'
@@ -107,5 +107,6 @@ def _escaped(text: str) -> str:
     return html.escape(str(text))
 
 
-def _marked(text: str) -> str:
+def marked(text: str) -> str:
+    """Return `text` as HTML, what stands between backticks set as code."""
     return re.sub("`([^`]+)`", r"<code>\1</code>", _escaped(text))
