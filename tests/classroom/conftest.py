@@ -1,6 +1,0 @@
-"""The scripts beside these tests are modules to them."""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
