@@ -24,7 +24,7 @@ def rows():
 
 def shown(name):
     """Return a name with what no page can show written as Python writes it."""
-    return name if name.isprintable() else ascii(name)[1:-1]
+    return name if name.isprintable() else f"`{ascii(name)[1:-1]}`"
 
 
 if __name__ == "__main__":
