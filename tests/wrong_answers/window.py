@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from attn_course.reference import attention, grouped_query_attention, window_mask
+from attn_course.reference import attention, window_mask
 
 
 def dense_with_a_mask(q, k, v, window, *, scale=None, softcap=None):
@@ -131,7 +131,7 @@ def last_block_forgotten(q, k, v, window, *, scale=None, softcap=None):
         start, stop = 4 * block, 4 * block + 4
         seen = slice(max(0, start + offset - window + 1), max(0, stop + offset))
         mask = window_mask(4, seen.stop - seen.start, window)
-        out[..., start:stop, :] = grouped_query_attention(
+        out[..., start:stop, :] = attention(
             q[..., start:stop, :],
             k[..., seen, :],
             v[..., seen, :],
