@@ -115,7 +115,8 @@ def judge(
     exercise: Exercise, cases: Sequence[Case], outcomes: Sequence[Outcome], seed: int
 ) -> Report:
     """Return the report on `outcomes`, one for each of `cases`."""
-    if all(_nothing(outcome) for outcome in outcomes):
+    # Who put lines in order has attempted it, also where they return nothing.
+    if exercise.lines is None and all(_nothing(outcome) for outcome in outcomes):
         if any(outcome.printed for outcome in outcomes):
             want = expected(exercise, cases[0])
             problem = "nothing was returned"
@@ -250,7 +251,9 @@ def _too_large(case: Case, outcome: Outcome) -> bool:
 def _difference(name, got, want, wrong) -> str:
     where = tuple(int(x) for x in np.argwhere(wrong)[0])
     index = f"[{', '.join(map(str, where))}]" if where else ""
-    entries = (x[where] if x.dtype.kind == "b" else f"{x[where]:.6g}" for x in (got, want))
+    entries = [x[where] if x.dtype.kind == "b" else f"{x[where]:.6g}" for x in (got, want)]
+    if entries[0] == entries[1]:
+        entries = [x[where].item() for x in (got, want)]
     said = [f"{name}{index} is {', expected '.join(map(str, entries))}"]
     missing = int(np.isnan(got).sum()) if got.dtype.kind == "f" else 0
     if missing:
@@ -284,9 +287,9 @@ def _remarks(outcomes, wanted) -> tuple[str, ...]:
                 return tuple(remarks)
             if b.dtype == np.float32 and a.dtype == np.float64:
                 remarks.append(
-                    "For float32 arguments the result is float64, twice the memory. `np.sqrt` of a "
-                    "Python number is a float64 scalar, which turns arrays into float64; "
-                    "`math.sqrt` is not."
+                    "For float32 arguments the result is float64, twice the memory. `np.zeros` "
+                    "without a dtype does that, and `np.sqrt` of a Python number, which is a "
+                    "float64 scalar; `math.sqrt` is not."
                 )
                 return tuple(remarks)
     return tuple(remarks)

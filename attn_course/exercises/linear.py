@@ -70,6 +70,7 @@ def linear(slips, q, k, v, *, feature_map=elu_features):
 
 def linear_cases(rng):
     """Draw the situations in which linear attention differs."""
+    small = drawn(rng, 2, 3, 4, 2)
     return [
         Case("one query, two keys", drawn(rng, 1, 2, 3, 1)),
         Case("three queries, five keys", drawn(rng, 3, 5, 4, 2)),
@@ -77,6 +78,7 @@ def linear_cases(rng):
         Case("no key", drawn(rng, 2, 0, 3, 2)),
         Case("one key", drawn(rng, 4, 1, 3, 2)),
         Case("a batch of 2 with 3 heads", drawn(rng, 4, 5, 3, 2, 2, 3)),
+        Case("small features", (small[0] - 5, small[1] - 5, small[2])),
         Case("features by np.exp", drawn(rng, 3, 4, 5, 2), {"feature_map": np.exp}),
         Case("large entries", tuple(30 * x for x in drawn(rng, 3, 4, 2, 2))),
         Case("float32", drawn(rng, 4, 3, 5, 2, dtype=np.float32)),
@@ -463,8 +465,13 @@ FADING = Exercise(
         *FEATURES,
     ),
     cases=lambda rng: [
-        Case(case.what, (*case.args, float(decay)))
-        for case, decay in zip(causal_cases(rng), (0.5, 0.5, 0.8, 0.9, 0.7, 0.6, 0.3), strict=True)
+        *(
+            Case(case.what, (*case.args, float(decay)))
+            for case, decay in zip(
+                causal_cases(rng), (0.5, 0.5, 0.8, 0.9, 0.7, 0.6, 0.3), strict=True
+            )
+        ),
+        Case("a fast decay over 200 tokens", (*drawn(rng, 200, 200, 2, 1), 0.01)),
     ],
     right=(fading_by_state, fading_by_rows),
     helpers=("elu_features",),

@@ -350,7 +350,7 @@ SWIGLU = Exercise(
             ("one row", ((1, 2), (2, 3), (2, 3), (3, 1)), 1, np.float64),
             ("three rows", ((3, 4), (4, 5), (4, 5), (5, 2)), 1, np.float64),
             ("one width for all", ((3, 3), (3, 3), (3, 3), (3, 3)), 1, np.float64),
-            ("large entries", ((2, 3), (3, 4), (3, 4), (4, 2)), 9, np.float64),
+            ("large entries", ((2, 3), (3, 4), (3, 4), (4, 2)), 40, np.float64),
             ("a batch of 2", ((2, 3, 4), (4, 6), (4, 6), (6, 4)), 1, np.float64),
             ("float32", ((3, 5), (5, 4), (5, 4), (4, 2)), 1, np.float32),
         )

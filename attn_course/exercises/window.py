@@ -47,6 +47,7 @@ def windows(rng):
         Case("large scores", (*(50 * x for x in drawn(rng, 5, 5, 4, 2)), 3)),
         Case("a batch of 2 with 3 heads", (*drawn(rng, 5, 5, 4, 2, 2, 3), 3)),
         Case("a scale and a softcap", (*a, 3), {"scale": 2.0, "softcap": 1.5}),
+        Case("a scale of 0", (*a, 3), {"scale": 0.0}),
         Case("float32", (*drawn(rng, 6, 6, 3, 2, dtype=np.float32), 4)),
         Case(
             f"{LARGE} tokens, a window of 16",
