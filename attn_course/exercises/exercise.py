@@ -111,9 +111,6 @@ class Orders:
         return self.wrong[next(iter(slips))] if slips else self.right
 
 
-orders = Orders
-
-
 @dataclasses.dataclass(frozen=True)
 class Exercise:
     """A question to a student, and all that is needed to judge and explain an answer.

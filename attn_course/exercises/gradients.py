@@ -15,22 +15,22 @@ PAGE = "algorithm/gradients"
 def through_softmax(slips, weights, grad):
     """Turn a gradient of weights into one of scores."""
     if "softmax left out" in slips:
-        return grad
+        return -grad if "sign turned around" in slips else grad
+    axis = -2 if "sum over the queries" in slips else -1
     if "the diagonal alone" in slips:
-        return weights * (1 - weights) * grad
-    if "weights left out" in slips:
-        return grad - (weights * grad).sum(axis=-1, keepdims=True)
-    if "mean not weighted" in slips:
-        return weights * (grad - grad.mean(axis=-1, keepdims=True))
-    if "sum not weighted" in slips:
-        return weights * (grad - grad.sum(axis=-1, keepdims=True))
-    if "sum over the queries" in slips:
-        return weights * (grad - (weights * grad).sum(axis=-2, keepdims=True))
-    if "nothing subtracted" in slips:
-        return weights * grad
-    if "sign turned around" in slips:
-        return weights * ((weights * grad).sum(axis=-1, keepdims=True) - grad)
-    return weights * (grad - (weights * grad).sum(axis=-1, keepdims=True))
+        mean = weights * grad
+    elif "mean not weighted" in slips:
+        mean = grad.mean(axis=axis, keepdims=True)
+    elif "sum not weighted" in slips:
+        mean = grad.sum(axis=axis, keepdims=True)
+    elif "nothing subtracted" in slips:
+        mean = 0.0
+    else:
+        mean = (weights * grad).sum(axis=axis, keepdims=True)
+    out = grad - mean
+    if "weights left out" not in slips:
+        out = weights * out
+    return -out if "sign turned around" in slips else out
 
 
 SOFTMAX = (
@@ -53,17 +53,33 @@ SOFTMAX = (
     ),
     Slip(
         "mean not weighted",
-        "The plain mean of the gradient is subtracted. It is the mean under the weights.",
+        "The plain mean of the gradient is subtracted. What is subtracted is the mean under the "
+        "weights.",
         PAGE,
     ),
-    Slip("sum not weighted", "The sum of the gradient is subtracted without the weights.", PAGE),
-    Slip("weights left out", "The factor of the weights in front is missing.", PAGE),
+    Slip(
+        "sum not weighted",
+        "The plain sum of the gradient is subtracted. What is subtracted is the sum of weight "
+        "times gradient.",
+        PAGE,
+    ),
+    Slip(
+        "weights left out",
+        "The factor of the weights in front is missing. The score of a key that is hidden changes "
+        "nothing, so where the weight is 0 the gradient is 0.",
+        PAGE,
+    ),
     Slip(
         "sum over the queries",
         "The sum runs over the queries. It runs over the keys, the axis of softmax.",
         PAGE,
     ),
-    Slip("sign turned around", "The sign of the gradient of the scores is turned around.", PAGE),
+    Slip(
+        "sign turned around",
+        "The sign of the gradient of the scores is turned around: the mean stands first, and the "
+        "gradient is subtracted from it.",
+        PAGE,
+    ),
 )
 
 
@@ -110,6 +126,7 @@ def backward_cases(rng):
         Case("a query that may look nowhere", (*several, some)),
         Case("a batch of 2", with_grad(3, 4, 2, 5, 2)),
         Case("a scale of one's own", several, {"scale": 0.9}),
+        Case("a scale of 0", several, {"scale": 0.0}),
         Case("a bias", several, {"bias": rng.standard_normal((3, 5))}),
         Case("a softcap", several, {"softcap": 1.2}),
         Case(
@@ -163,9 +180,10 @@ BACKWARD = Exercise(
     prompt=(
         "`grad_output`, (..., queries, e), is the gradient of a loss with respect to the output of "
         "`attention`, which was called with the other arguments. Return the gradients with respect "
-        "to `q`, `k` and `v`, of their shapes. The scores are scaled, go through `softcap * "
-        "tanh(scores / softcap)` if there is a softcap, get the bias, and are masked. A query that "
-        "may look nowhere gets zeros. `attention_weights` gives the weights."
+        "to `q`, `k` and `v`, of their shapes. The scores are scaled, by default by $1/\\sqrt d$, "
+        "go through `softcap * tanh(scores / softcap)` if there is a softcap, get the bias, and "
+        "are masked. A query that may look nowhere gets zeros. `attention_weights` gives the "
+        "weights."
     ),
     starter=(
         "import numpy as np\n\n"
@@ -192,7 +210,8 @@ BACKWARD = Exercise(
         ),
         Slip(
             "scale left out",
-            "The scale is missing in the gradients of queries and keys.",
+            "The scale is missing in the gradients of queries and keys. Scores are the scale times "
+            "q · k, so it is a factor of both.",
             PAGE,
         ),
         Slip(
@@ -274,8 +293,9 @@ THROUGH = Exercise(
     prompt=(
         "`weights`, (..., n), are what softmax returned, and `grad_weights` is the gradient of a "
         "loss with respect to them. The gradient with respect to the scores is asked for. The "
-        "program below takes the derivative of softmax as in many textbooks on classification. "
-        "Something is missing. Mend it. A row of zeros gives zeros."
+        "program below uses a slope that many textbooks print, that of one probability with "
+        "respect to its own score. Something is missing. Mend it, for any number of leading axes. "
+        "A row of zeros, as of a query that may look nowhere, gives zeros."
     ),
     starter=(
         "import numpy as np\n\n\n"
@@ -303,16 +323,11 @@ def heat(slips, scores, grad_weights, temperature):
         weights = softmax(scores)
     inner = through_softmax(slips, weights, grad_weights)
     each = scores * inner
-    factor = -1 / temperature**2
-    if "minus forgotten" in slips:
-        factor = -factor
-    if "not squared" in slips:
-        factor = -1 / temperature
-    if "as for a factor" in slips:
-        factor = 1.0
-    if "inner slope left out" in slips:
-        factor = -1.0
-    return (factor * each).sum(axis=-1).astype(scores.dtype)
+    power = 1 if "not squared" in slips else 2
+    if slips & {"inner slope left out", "as for a factor"}:
+        power = 0
+    sign = 1 if slips & {"minus forgotten", "as for a factor"} else -1
+    return (sign * each / temperature**power).sum(axis=-1).astype(scores.dtype)
 
 
 def heat_cases(rng):
@@ -362,8 +377,11 @@ HEAT = Exercise(
     minutes=20,
     prompt=(
         "The weights are softmax(scores / t) along the last axis, and `grad_weights` is the "
-        "gradient of a loss with respect to them, both (..., n). Return for each row the "
-        "derivative of the loss with respect to the temperature t, of shape (...)."
+        "gradient of a loss with respect to them; `scores` and `grad_weights` are (..., n), "
+        "`temperature` is the number t, above 0. Return for each row the derivative of the loss "
+        "with respect to t, of shape (...): by how much the loss of that row grows, for each unit "
+        "of temperature, when the temperature is raised a little. `softmax` works along the last "
+        "axis."
     ),
     starter=(
         "import numpy as np\n\n"
@@ -378,16 +396,35 @@ HEAT = Exercise(
     ),
     solve=heat,
     slips=(
-        Slip("minus forgotten", "The derivative of 1/t is -1/t². The minus is missing.", PAGE),
-        Slip("not squared", "The derivative of 1/t is -1/t², not -1/t.", PAGE),
-        Slip("inner slope left out", "The slope of 1/t is missing; only its sign is there.", PAGE),
+        Slip(
+            "minus forgotten",
+            "The minus is missing. The derivative of 1/t is -1/t²: a higher temperature brings "
+            "scores together.",
+            PAGE,
+        ),
+        Slip(
+            "not squared",
+            "The result was divided by t once. The derivative of 1/t is -1/t², so it is divided by "
+            "t twice.",
+            PAGE,
+        ),
+        Slip(
+            "inner slope left out",
+            "Of the slope of 1/t only the sign is there. It is -1/t².",
+            PAGE,
+        ),
         Slip(
             "as for a factor",
             "This is the derivative with respect to a factor of the scores. The temperature "
             "divides.",
             PAGE,
         ),
-        Slip("weights at temperature 1", "The weights are those of temperature 1.", PAGE),
+        Slip(
+            "weights at temperature 1",
+            "The weights are those of temperature 1. The derivative is taken where the "
+            "temperature is: softmax(scores / t).",
+            PAGE,
+        ),
         *(s for s in SOFTMAX if s.name not in ("sum over the queries", "sign turned around")),
     ),
     cases=heat_cases,
@@ -408,9 +445,11 @@ DERIVATIVE = Exercise(
     difficulty=2,
     minutes=8,
     prompt=(
-        "Queries and keys have width 4. The first coordinates of two keys are 1 and 4, their other "
-        "coordinates are 0; their values are the numbers 2 and 12. The query is zero. How fast "
-        "does the output change with the first coordinate of the query?"
+        f"Queries and keys have width {WIDTH}. There are two keys. Their first coordinates are "
+        f"{KEYS[0]:g} and {KEYS[1]:g}, their other coordinates are 0, and their values are the "
+        f"numbers {VALUES[0]:g} and {VALUES[1]:g}. The scores are divided by the root of the "
+        "width, as usual. All coordinates of the query are 0. How fast does the output, a number, "
+        "change with the first coordinate of the query? Give the derivative as an exact number."
     ),
     hints=(
         "Which weights has a query of zeros?",
@@ -429,29 +468,60 @@ DERIVATIVE = Exercise(
             "the output": MEAN,
             "sign turned around": -SLOPE,
             "keys left out": (VALUES[1] - VALUES[0]) / 8,
-            "the weights' own gradient": 0.0,
+            "no change at all": 0.0,
         },
     ),
     slips=(
-        Slip("scale forgotten", "The scores are divided by √4.", "algorithm/dot_product"),
+        Slip(
+            "scale forgotten",
+            f"The scale is missing: the scores are divided by √{WIDTH}, and so are their slopes.",
+            "algorithm/dot_product",
+        ),
         Slip(
             "mean not subtracted",
             "The output was not subtracted from the values. Softmax passes on differences alone.",
             PAGE,
         ),
-        Slip("divided by the width", "The scores are divided by √d, not by d.", PAGE),
+        Slip(
+            "divided by the width",
+            f"The scores were divided by {WIDTH}. They are divided by the root of the width.",
+            "algorithm/dot_product",
+        ),
         Slip(
             "the diagonal alone",
             "Only a(1 - a) was used. Each score changes both weights.",
             PAGE,
         ),
-        Slip("mean key times output", "This is the mean of the keys times the output.", PAGE),
-        Slip("the output", "This is the output itself.", PAGE),
         Slip(
-            "sign turned around", "The key with the larger value lies further out: it grows.", PAGE
+            "mean key times output",
+            "This is how fast the mean score changes, times the output. It is what must be "
+            "subtracted.",
+            PAGE,
         ),
-        Slip("keys left out", "The keys have no effect here. The scores change by them.", PAGE),
-        Slip("the weights' own gradient", "The weights do change, and the values differ.", PAGE),
+        Slip(
+            "the output",
+            "This is the output itself, the mean of the values. The question is how fast it "
+            "changes.",
+            PAGE,
+        ),
+        Slip(
+            "sign turned around",
+            "The sign is turned around. The key with the larger value has the larger coordinate, "
+            "so its weight and the output grow.",
+            PAGE,
+        ),
+        Slip(
+            "keys left out",
+            "The difference of the keys was taken to be 1. Each score changes by its key's "
+            "coordinate, and these differ by more.",
+            PAGE,
+        ),
+        Slip(
+            "no change at all",
+            "The output was said not to change. The weights are equal at this query, but they "
+            "change with it, and the values differ.",
+            PAGE,
+        ),
     ),
     right=(15 / 4, np.array([-2.5, 2.5]) @ np.array([0.5, 2.0])),
 )

@@ -1,5 +1,7 @@
 """Exercises on heads."""
 
+import math
+
 import numpy as np
 
 from attn_course.exercises.dot_product import WEIGHTS, attended, drawn
@@ -71,6 +73,12 @@ def grouped_cases(rng):
         Case("a mask for every head", (*several, each)),
         Case("a bias for every head", several, {"bias": rng.standard_normal((6, 3, 5))}),
         Case("a scale and a softcap", several, {"scale": 1.5, "softcap": 1.0}),
+        Case("a scale of 0", several, {"scale": 0.0}),
+        Case(
+            "mask, bias, scale and softcap at once",
+            (*several, some),
+            {"bias": rng.standard_normal((3, 5)), "scale": 0.8, "softcap": 1.5},
+        ),
         Case("a batch of 2", heads(4, 2, 3, 2, 5, 3, 2)),
         Case("float32", heads(4, 1, 3, 4, 6, 2, dtype=np.float32)),
     ]
@@ -116,7 +124,8 @@ GROUPED = Exercise(
         "keys, e) with fewer heads: `kept` divides `heads`. Neighboring query heads share a key "
         "head: with 6 and 2, the first three query heads use key head 0. Attend, with `mask`, "
         "`bias`, `scale` and `softcap` as in `attention`; mask and bias broadcast to (..., heads, "
-        "queries, keys). The result is (..., heads, queries, e)."
+        "queries, keys). The result is (..., heads, queries, e). A query that may look nowhere "
+        "gets zeros."
     ),
     starter=(
         "import numpy as np\n\n"
@@ -142,13 +151,20 @@ GROUPED = Exercise(
         ),
         Slip(
             "the first key head for all",
-            "All query heads use the first key head.",
+            "All query heads use the first key head, as if it were the only one. Each group has "
+            "one of its own: head h uses key head h // (heads / kept).",
             PAGE,
         ),
-        Slip("key heads averaged", "The key heads are averaged into one.", PAGE),
+        Slip(
+            "key heads averaged",
+            "The key heads are averaged into one, which all query heads use. Each group has a key "
+            "head of its own.",
+            PAGE,
+        ),
         Slip(
             "values of the first head",
-            "The keys are shared in groups, the values are those of the first head.",
+            "The keys are shared in groups, the values are those of the first head. Keys and "
+            "values are shared alike.",
             PAGE,
         ),
         Slip(
@@ -161,7 +177,12 @@ GROUPED = Exercise(
             "The outputs of a group are averaged. Each head keeps its own.",
             PAGE,
         ),
-        Slip("key heads in reverse", "The key heads are used in reverse order.", PAGE),
+        Slip(
+            "key heads in reverse",
+            "The key heads are used in reverse order: the first group has the last one. The first "
+            "group uses key head 0.",
+            PAGE,
+        ),
         *(slip for slip in WEIGHTS if slip.name in SHARED),
     ),
     cases=grouped_cases,
@@ -174,30 +195,27 @@ def split(slips, x, heads):
     """Cut rows into heads."""
     *batch, n, width = x.shape
     d = width // heads
-    if "reshaped without exchanging axes" in slips:
-        return x.reshape(*batch, heads, n, d)
-    if "heads interleaved" in slips:
-        out = x.reshape(*batch, n, d, heads).swapaxes(-1, -2)
-    else:
-        out = x.reshape(*batch, n, heads, d)
-    if "heads in reverse" in slips:
-        out = out[..., ::-1, :]
-    if "axes not exchanged" in slips:
-        return out
-    out = np.moveaxis(out, -2, -3)
-    if "head and width exchanged" in slips:
-        return out.swapaxes(-1, -2)
-    if "heads before the batch" in slips:
-        return np.moveaxis(out, -3, 0)
-    if "positions in reverse" in slips:
-        return out[..., ::-1, :]
-    if "scaled" in slips:
-        return out / np.sqrt(d)
     if "every head the whole" in slips:
-        return np.repeat(x[..., None, :, :], heads, axis=-3)
+        out = np.repeat(x[..., None, :, :], heads, axis=-3)
+    elif "reshaped without exchanging axes" in slips:
+        out = x.reshape(*batch, heads, n, d)
+    elif "heads interleaved" in slips:
+        out = np.moveaxis(x.reshape(*batch, n, d, heads), -1, -3)
+    else:
+        out = x.reshape(*batch, n, heads, d).swapaxes(-2, -3)
+    if "heads in reverse" in slips:
+        out = out[..., ::-1, :, :]
+    if "positions in reverse" in slips:
+        out = out[..., ::-1, :]
+    if "scaled" in slips:
+        out = out / math.sqrt(d)
     if "one head alone" in slips:
-        return out[..., :1, :, :]
-    return out
+        out = out[..., :1, :, :]
+    if "head and width exchanged" in slips:
+        out = out.swapaxes(-1, -2)
+    if "axes not exchanged" in slips:
+        return out.swapaxes(-2, -3)
+    return np.moveaxis(out, -3, 0) if "heads before the batch" in slips else out
 
 
 def split_by_slices(x, heads):
@@ -222,9 +240,9 @@ SPLIT = Exercise(
     minutes=6,
     prompt=(
         "`x` is (..., n, width). Cut each row into `heads` pieces of equal width, the first piece "
-        "for head 0 and so on, and return (..., heads, n, width / heads). The program below "
-        "returns an array of the right shape. Its contents are wrong: a head gets pieces of other "
-        "positions. Mend it."
+        "for head 0 and so on, and return (..., heads, n, width / heads) in the dtype of `x`. "
+        "`heads` divides the width, and may be 1. The program below returns an array of the right "
+        "shape. Its contents are wrong: a head gets pieces of other positions. Mend it."
     ),
     starter=(
         "import numpy as np\n\n\n"
@@ -248,16 +266,47 @@ SPLIT = Exercise(
         Slip("axes not exchanged", "The shape is (..., n, heads, d). Heads come before n.", PAGE),
         Slip(
             "heads interleaved",
-            "Each head takes every so many-th entry. It takes a piece of neighbors.",
+            "The entries of a row are dealt out to the heads in turn. Each head takes a piece of "
+            "neighbors: head 0 the first width / heads entries.",
             PAGE,
         ),
-        Slip("heads in reverse", "The first piece is given to the last head.", PAGE),
-        Slip("head and width exchanged", "Each head is transposed: (..., heads, d, n).", PAGE),
-        Slip("positions in reverse", "The positions stand in reverse order.", PAGE),
-        Slip("scaled", "The pieces are scaled as well. They are only cut.", PAGE),
-        Slip("every head the whole", "Each head gets the whole row. It gets a piece.", PAGE),
-        Slip("one head alone", "There is only the first head.", PAGE),
-        Slip("heads before the batch", "The heads stand before the batch.", "appendix/notation"),
+        Slip(
+            "heads in reverse",
+            "The first piece is given to the last head. It belongs to head 0.",
+            PAGE,
+        ),
+        Slip(
+            "head and width exchanged",
+            "Each head is transposed: the shape is (..., heads, d, n). Positions come before the "
+            "width.",
+            PAGE,
+        ),
+        Slip(
+            "positions in reverse",
+            "The positions stand in reverse order. Cutting leaves them where they are.",
+            PAGE,
+        ),
+        Slip(
+            "scaled",
+            "The pieces are divided by √d as well. They are only cut; the scale belongs to the "
+            "scores.",
+            PAGE,
+        ),
+        Slip(
+            "every head the whole",
+            "Each head gets the whole row. It gets a piece, of width / heads entries.",
+            PAGE,
+        ),
+        Slip(
+            "one head alone",
+            "There is only the first head. All pieces are asked for, along an axis of heads.",
+            PAGE,
+        ),
+        Slip(
+            "heads before the batch",
+            "The heads stand before the batch. The axes of the batch come first.",
+            "appendix/notation",
+        ),
     ),
     cases=lambda rng: [
         Case("two rows, two heads", (rng.standard_normal((2, 4)), 2)),
@@ -289,14 +338,16 @@ def uptrained(slips, w, heads, kept):
         groups = pieces.reshape(rows, group, kept, d).swapaxes(1, 2)
     else:
         groups = pieces.reshape(rows, kept, group, d)
-    if "summed" in slips:
+    if "the first heads alone" in slips:
+        pooled = pieces[:, :kept]
+    elif "summed" in slips:
         pooled = groups.sum(axis=2)
     elif "the first of each group" in slips:
         pooled = groups[:, :, 0]
     elif "the last of each group" in slips:
         pooled = groups[:, :, -1]
     elif "divided by the root" in slips:
-        pooled = groups.sum(axis=2) / np.sqrt(group)
+        pooled = groups.sum(axis=2) / math.sqrt(group)
     elif "averaged over the width" in slips:
         pooled = np.repeat(groups.mean(axis=(2, 3))[..., None], d, axis=-1)
     elif "the largest entry" in slips:
@@ -350,7 +401,12 @@ UPTRAINED = Exercise(
     ),
     solve=uptrained,
     slips=(
-        Slip("summed", "The heads of a group are summed. Their mean is asked for.", PAGE),
+        Slip(
+            "summed",
+            "The heads of a group are summed, so scores grow with the size of the group. Their "
+            "mean is asked for.",
+            PAGE,
+        ),
         Slip(
             "heads tiled",
             "Head 0 is averaged with the head `kept` further on. Neighbors form a group.",
@@ -362,20 +418,55 @@ UPTRAINED = Exercise(
             "and find it worse.",
             PAGE,
         ),
-        Slip("the last of each group", "The last head of each group is kept alone.", PAGE),
         Slip(
-            "heads interleaved",
-            "The columns of a head are taken to lie apart. They are neighbors.",
+            "the first heads alone",
+            "The first heads of the matrix are kept and the others dropped. Each group is replaced "
+            "by its mean, so every head counts.",
             PAGE,
         ),
-        Slip("one mean for all", "All groups get one mean.", PAGE),
-        Slip("repeated", "The means are repeated, so there are as many heads as before.", PAGE),
         Slip(
-            "heads not joined", "The heads have an axis of their own. The result is a matrix.", PAGE
+            "the last of each group",
+            "The last head of each group is kept alone. All of the group go into the mean.",
+            PAGE,
         ),
-        Slip("divided by the root", "The sum is divided by the root of the group's size.", PAGE),
-        Slip("averaged over the width", "The columns of a head are averaged too.", PAGE),
-        Slip("the largest entry", "The largest entry of a group is taken. The mean is.", PAGE),
+        Slip(
+            "heads interleaved",
+            "The columns of a head are taken to lie apart, dealt out in turn. They are neighbors: "
+            "those of head 0 come first.",
+            PAGE,
+        ),
+        Slip(
+            "one mean for all",
+            "All heads are averaged, and every group gets that mean. Each group has its own.",
+            PAGE,
+        ),
+        Slip(
+            "repeated",
+            "The means are repeated, so there are as many heads as before. One for each group is "
+            "kept.",
+            PAGE,
+        ),
+        Slip(
+            "heads not joined",
+            "The heads have an axis of their own. The result is a matrix: join heads and width.",
+            PAGE,
+        ),
+        Slip(
+            "divided by the root",
+            "The sum is divided by the root of the group's size. A mean is divided by the size.",
+            PAGE,
+        ),
+        Slip(
+            "averaged over the width",
+            "The columns of a head are averaged too, so all are alike. Column c is averaged with "
+            "column c of the other heads.",
+            PAGE,
+        ),
+        Slip(
+            "the largest entry",
+            "The largest entry of each group is taken. The mean is asked for.",
+            PAGE,
+        ),
     ),
     cases=lambda rng: [
         Case("two heads into one", (rng.standard_normal((3, 4)), 2, 1)),
@@ -389,7 +480,7 @@ UPTRAINED = Exercise(
 )
 
 
-WIDTH, HEADS, KEPT = 192, 12, 3
+WIDTH, HEADS, KEPT = 288, 18, 3
 PROJECTIONS = 2 * WIDTH**2 + 2 * WIDTH * (WIDTH // HEADS * KEPT)
 
 PARAMETERS = Exercise(
@@ -400,9 +491,11 @@ PARAMETERS = Exercise(
     difficulty=1,
     minutes=5,
     prompt=(
-        f"A layer has rows of width {WIDTH} and {HEADS} query heads that share this width; "
-        f"{KEPT} key and value heads of the same width as a query head. How many numbers do its "
-        "four projections hold, without biases? Give an integer; an expression will do."
+        f"A layer has rows of width {WIDTH}. Its {HEADS} query heads share this width: joined they "
+        f"are as wide as a row. It has {KEPT} key heads and {KEPT} value heads, each as wide as a "
+        "query head. Four projections, without biases, make queries, keys and values from the "
+        "rows, and the output from the joined heads. How many numbers do the four hold together? "
+        "Give an integer; an expression will do."
     ),
     hints=(
         "How wide is one head?",
@@ -420,19 +513,63 @@ PARAMETERS = Exercise(
             "keys and values alone": 2 * WIDTH * (WIDTH // HEADS * KEPT),
             "every head as wide as a row": 2 * HEADS * WIDTH**2 + 2 * KEPT * WIDTH**2,
             "output shared too": WIDTH**2 + 3 * WIDTH * (WIDTH // HEADS * KEPT),
+            "what is saved": 4 * WIDTH**2 - PROJECTIONS,
             "biases counted": PROJECTIONS + 2 * WIDTH + 2 * (WIDTH // HEADS * KEPT),
         },
     ),
     slips=(
-        Slip("nothing shared", "This is a layer in which each head has keys of its own.", PAGE),
-        Slip("everything shared", "Queries and output are as wide as before.", PAGE),
-        Slip("output forgotten", "The projection of the output is missing.", PAGE),
-        Slip("values not shared", "The values are shared as the keys are.", PAGE),
-        Slip("one key head", f"There are {KEPT} key heads, not one.", PAGE),
-        Slip("keys and values alone", "Queries and output are missing.", PAGE),
-        Slip("every head as wide as a row", "The heads share the width of a row.", PAGE),
-        Slip("output shared too", "The output has as many heads as the queries.", PAGE),
-        Slip("biases counted", "Biases are not asked for.", PAGE),
+        Slip(
+            "nothing shared",
+            "This is a layer in which each query head has keys and values of its own. Here the "
+            f"projections of keys and values have {KEPT} heads.",
+            PAGE,
+        ),
+        Slip(
+            "everything shared",
+            f"All four projections were given {KEPT} heads. Those of queries and output have "
+            f"{HEADS}.",
+            PAGE,
+        ),
+        Slip(
+            "output forgotten",
+            "The projection of the output is missing. It is as large as that of the queries.",
+            PAGE,
+        ),
+        Slip(
+            "values not shared",
+            f"The values were given {HEADS} heads. They are shared as the keys are.",
+            PAGE,
+        ),
+        Slip(
+            "one key head",
+            f"One key head and one value head were counted. There are {KEPT} of each.",
+            PAGE,
+        ),
+        Slip(
+            "keys and values alone",
+            "Only keys and values were counted. Queries and output are missing.",
+            PAGE,
+        ),
+        Slip(
+            "every head as wide as a row",
+            f"Each head was taken to be {WIDTH} wide. The query heads share this width.",
+            PAGE,
+        ),
+        Slip(
+            "output shared too",
+            f"The output was given {KEPT} heads. It joins the heads of all queries.",
+            PAGE,
+        ),
+        Slip(
+            "what is saved",
+            "This is how many numbers sharing saves. How many are left is asked for.",
+            PAGE,
+        ),
+        Slip(
+            "biases counted",
+            "A bias for each column was counted too. The projections have none.",
+            PAGE,
+        ),
     ),
     right=(
         float(PROJECTIONS),

@@ -3,18 +3,17 @@
 import numpy as np
 
 from attn_course.exercises.exercise import Case, Exercise, Slip, predictions
-from attn_course.exercises.masks import ALIGNED, TRANSPOSED
+from attn_course.exercises.masks import ALIGNED
 from attn_course.reference.positions import alibi_slopes
 
 PAGE = "algorithm/positions"
 
 
-def frequencies(slips, width, base):
-    """Return how many radians a position turns each pair."""
-    pairs = np.arange(width // 2)
-    exponent = pairs / width if "exponent not doubled" in slips else 2 * pairs / width
-    if "counted from one" in slips:
-        exponent = 2 * (pairs + 1) / width
+def frequencies(slips, width, base, below=None):
+    """Return how many radians a position turns each pair; `below` divides the exponents."""
+    below = width if below is None else below
+    pairs = np.arange(width // 2) + (1 if "counted from one" in slips else 0)
+    exponent = pairs / below if "exponent not doubled" in slips else 2 * pairs / below
     if "the last pair at the base" in slips:
         exponent = pairs / max(1, width // 2 - 1)
     if "base of 1000" in slips:
@@ -42,7 +41,8 @@ FREQUENCIES = (
     ),
     Slip(
         "the last pair at the base",
-        "The exponents end at 1. They would reach 1 one pair after the last.",
+        "The exponents end at 1, as `linspace` makes them. They would reach 1 one pair after the "
+        "last.",
         PAGE,
     ),
     Slip(
@@ -50,8 +50,17 @@ FREQUENCIES = (
         "The exponent is positive, so later pairs turn faster. They turn more slowly.",
         PAGE,
     ),
-    Slip("one frequency", "All pairs turn at one speed.", PAGE),
-    Slip("slowest first", "The order of the speeds is reversed: the first pair is fastest.", PAGE),
+    Slip(
+        "one frequency",
+        "All pairs turn at one speed, a radian a position. Pair m turns by base^(-2m / width).",
+        PAGE,
+    ),
+    Slip(
+        "slowest first",
+        "The speeds stand in reverse order, the slowest first. The first pair turns fastest, by a "
+        "radian a position.",
+        PAGE,
+    ),
 )
 
 
@@ -100,7 +109,8 @@ SINUSOIDAL = Exercise(
     prompt=(
         "Return an array (length, width) with a row for each position, counted from 0. Column 2m "
         "is $\\sin(p / 10000^{2m / \\mathrm{width}})$ for position p, and column 2m + 1 the cosine "
-        "of the same angle. `width` is even."
+        "of the same angle, which is in radians. So sine and cosine of an angle are neighbors. "
+        "`length` is at least 1, `width` is even and at least 2, and the result is float64."
     ),
     starter="import numpy as np\n\n\ndef sinusoidal_positions(length, width):\n    ...\n",
     hints=(
@@ -116,12 +126,29 @@ SINUSOIDAL = Exercise(
             "All sines stand first, then all cosines. Here a sine and its cosine are neighbors.",
             PAGE,
         ),
-        Slip("sine and cosine exchanged", "Even columns hold cosines. They hold sines.", PAGE),
+        Slip(
+            "sine and cosine exchanged",
+            "Sines and cosines are exchanged. Even columns, 0 first, are for sines, odd columns "
+            "for cosines.",
+            PAGE,
+        ),
         *FREQUENCIES,
-        Slip("positions from one", "Positions are counted from 1. The first one is 0.", PAGE),
-        Slip("sines alone", "Odd columns repeat the sine. They hold the cosine.", PAGE),
-        Slip("degrees", "The angles are taken for degrees.", PAGE),
-        Slip("base of 1000", "The base is 1000. It is 10000.", PAGE),
+        Slip(
+            "positions from one",
+            "Positions are counted from 1. The first one is 0, so row 0 is 0, 1, 0, 1, ....",
+            PAGE,
+        ),
+        Slip(
+            "sines alone",
+            "Odd columns repeat the sine. They are for the cosine of the same angle.",
+            PAGE,
+        ),
+        Slip(
+            "degrees",
+            "The angles are taken for degrees. They are radians, as `np.sin` expects them.",
+            PAGE,
+        ),
+        Slip("base of 1000", "The base is 1000. The one asked for has four zeros: 10000.", PAGE),
     ),
     cases=lambda rng: [
         Case("one position", (1, 4)),
@@ -135,15 +162,15 @@ SINUSOIDAL = Exercise(
 )
 
 
-def turned(slips, x, positions, base=10000.0, *, neighbors=False, part=None):
-    """Turn pairs of coordinates by positions."""
+def turned(slips, x, positions, base=10000.0, *, neighbors=False, part=None, below=None):
+    """Turn pairs of the first `part` coordinates by positions."""
     width = x.shape[-1] if part is None else part
     head, rest = x[..., :width], x[..., width:]
     if "base ignored" in slips:
         base = 10000.0
     if "positions ignored" in slips:
         positions = np.arange(x.shape[-2])
-    angles = positions[..., None] * frequencies(slips, width, base)
+    angles = positions[..., None] * frequencies(slips, width, base, below)
     if "the other way around" in slips:
         angles = -angles
     cos, sin = np.cos(angles), np.sin(angles)
@@ -184,7 +211,8 @@ TURNS = (
     ),
     Slip(
         "no minus",
-        "The first coordinate is x cos + y sin. It is x cos - y sin, or lengths change.",
+        "The first coordinate became x cos + y sin. It must become x cos - y sin: a turn leaves "
+        "the length of a pair as it is.",
         PAGE,
     ),
     Slip(
@@ -198,18 +226,29 @@ TURNS = (
         "first as it was.",
         PAGE,
     ),
-    Slip("base ignored", "The argument `base` has no effect.", PAGE),
+    Slip(
+        "base ignored",
+        "The argument `base` has no effect, and 10000 is used. It may be any positive number.",
+        PAGE,
+    ),
     *FREQUENCIES,
     Slip(
         "scaled, not turned",
-        "Both coordinates are multiplied by the cosine. A turn mixes them.",
+        "Both coordinates are multiplied by the cosine. A turn mixes them: x cos - y sin and "
+        "y cos + x sin.",
         PAGE,
     ),
-    Slip("added", "Sines and cosines are added to the rows. They turn them.", PAGE),
+    Slip(
+        "added",
+        "Sines and cosines are added to the rows, as sinusoidal positions are. Here they turn "
+        "pairs of coordinates.",
+        PAGE,
+    ),
 )
 MIXED = Slip(
     "put together by the other pairs",
-    "The pairs are taken apart in one way and put together in the other.",
+    "The pairs are taken apart in one way and put together in the other, so coordinates change "
+    "places. At position 0 a row must stay as it is.",
     PAGE,
 )
 
@@ -347,24 +386,15 @@ INTERLEAVED = Exercise(
 def partly(slips, x, positions, turned_width):
     """Turn the first coordinates and leave the others."""
     d = x.shape[-1]
-    if "all turned" in slips:
-        return turned(slips, x, positions)
-    if "the last ones turned" in slips:
-        moved = np.concatenate([x[..., d - turned_width :], x[..., : d - turned_width]], axis=-1)
-        out = turned(slips, moved, positions, part=turned_width)
-        return np.concatenate([out[..., turned_width:], out[..., :turned_width]], axis=-1)
-    if "angles of the whole width" in slips:
-        angles = positions[..., None] * 10000.0 ** (-np.arange(0, turned_width, 2) / d)
-        a, b = np.split(x[..., :turned_width], 2, axis=-1)
-        cos, sin = np.cos(angles), np.sin(angles)
-        out = np.concatenate([a * cos - b * sin, b * cos + a * sin, x[..., turned_width:]], -1)
-        return out.astype(x.dtype)
-    if "the rest cut off" in slips:
-        return turned(slips, x[..., :turned_width], positions)
-    out = turned(slips, x, positions, part=turned_width)
+    part = d if "all turned" in slips else turned_width
+    below = d if "angles of the whole width" in slips else part
+    moved = part if "the last ones turned" in slips else 0
+    out = turned(slips, np.roll(x, moved, axis=-1), positions, part=part, below=below)
     if "the rest set to zero" in slips:
-        out[..., turned_width:] = 0
-    return out
+        out[..., part:] = 0
+    if "the rest cut off" in slips:
+        return out[..., :part]
+    return np.roll(out, -moved, axis=-1)
 
 
 def partly_by_complex(x, positions, turned_width):
@@ -414,10 +444,26 @@ PARTIAL = Exercise(
             "part that is turned.",
             PAGE,
         ),
-        Slip("all turned", "All coordinates are turned.", PAGE),
-        Slip("the last ones turned", "The last coordinates are turned. The first ones are.", PAGE),
-        Slip("the rest set to zero", "The other coordinates are lost.", PAGE),
-        Slip("the rest cut off", "The other coordinates are cut off.", PAGE),
+        Slip(
+            "all turned",
+            "All coordinates are turned. Those from `turned_width` on stay as they are.",
+            PAGE,
+        ),
+        Slip(
+            "the last ones turned",
+            "The last coordinates are turned. The first `turned_width` are to be.",
+            PAGE,
+        ),
+        Slip(
+            "the rest set to zero",
+            "The coordinates that are not turned are 0. They keep their values.",
+            PAGE,
+        ),
+        Slip(
+            "the rest cut off",
+            "The coordinates that are not turned are cut off. The result has the shape of `x`.",
+            PAGE,
+        ),
         *(slip for slip in TURNS if slip.name not in ("base ignored", "added")),
     ),
     cases=lambda rng: (
@@ -509,10 +555,16 @@ SLOPES = Exercise(
     slips=(
         Slip(
             "power of two not minded",
-            "The formula for powers of two is used for every number of heads.",
+            "The formula for powers of two is used for every number of heads. For 3 heads the "
+            "slopes are those of 2, and one from those of 4.",
             PAGE,
         ),
-        Slip("counted from zero", "Heads are counted from 0, so the first slope is 1.", PAGE),
+        Slip(
+            "counted from zero",
+            "Heads are counted from 0, so the first slope is 1. They are counted from 1: the first "
+            "of 8 heads has the slope 1/2.",
+            PAGE,
+        ),
         Slip(
             "every slope in between",
             "The other heads get every slope of the next power of two. They get every second one; "
@@ -526,16 +578,44 @@ SLOPES = Exercise(
         ),
         Slip(
             "the power above",
-            "The slopes are those of the power of two above, the first of them.",
+            "The slopes are the first ones of the power of two above. The first heads have those "
+            "of the power below, and only the others every second one of the power above.",
             PAGE,
         ),
-        Slip("exponent of 4", "The exponent has a 4. It has an 8.", PAGE),
-        Slip("growing", "The exponent is positive. Slopes fall from head to head.", PAGE),
-        Slip("base e", "The base is e. It is 2.", PAGE),
-        Slip("flattest first", "The order is reversed: the first head is the steepest.", PAGE),
-        Slip("linear", "The slopes fall by equal steps. They fall by equal factors.", PAGE),
-        Slip("sorted", "The slopes are sorted. Those in between come last.", PAGE),
-        Slip("the rest first", "The slopes in between come first. They come last.", PAGE),
+        Slip(
+            "exponent of 4",
+            "The exponent has a 4 in place of the 8. With the 8 the flattest slope of a power of "
+            "two is 1/256.",
+            PAGE,
+        ),
+        Slip(
+            "growing",
+            "The exponent is positive, so slopes lie above 1. It is negative: they lie between 0 "
+            "and 1.",
+            PAGE,
+        ),
+        Slip("base e", "The powers are of e. The slopes are powers of 2.", PAGE),
+        Slip(
+            "flattest first",
+            "The slopes stand in reverse order. The formula begins with head 1.",
+            PAGE,
+        ),
+        Slip(
+            "linear",
+            "The slopes fall by equal steps. They fall by equal factors, as powers of 2 do.",
+            PAGE,
+        ),
+        Slip(
+            "sorted",
+            "All slopes are sorted. The slopes in between are not sorted in; they come last.",
+            PAGE,
+        ),
+        Slip(
+            "the rest first",
+            "The slopes in between come first. They come last, after those of the power of two "
+            "below.",
+            PAGE,
+        ),
     ),
     cases=lambda rng: (
         [Case(f"{heads} heads", (heads,)) for heads in (1, 2, 3, 4, 6, 8, 12)]
@@ -549,7 +629,9 @@ def falling(slips, heads, queries, keys):
     """Lower the score of each key by its distance."""
     offset = 0 if "aligned at the start" in slips else keys - queries
     distance = np.arange(queries)[:, None] + offset - np.arange(keys)
-    if "the future not lowered" in slips:
+    if "the past raised" in slips:
+        distance = -distance
+    elif "the future not lowered" in slips:
         distance = np.maximum(distance, 0)
     elif "the future raised" not in slips:
         distance = np.abs(distance)
@@ -600,9 +682,10 @@ BIAS = Exercise(
     minutes=8,
     prompt=(
         "Return the bias of ALiBi, (heads, queries, keys): minus the head's slope times the "
-        "distance between the query and the key. Keys after the query count like keys before it. "
-        "Where there are fewer queries than keys, the queries are the last ones; where there are "
-        "more, the first ones stand before the first key."
+        "distance between the query and the key. `alibi_slopes` gives the slopes, (heads,). Keys "
+        "after the query count like keys before it; to hide them is for a mask. Where there are "
+        "fewer queries than keys, the queries are the last ones; where there are more, the first "
+        "ones stand before the first key."
     ),
     starter=(
         "import numpy as np\n\n"
@@ -619,25 +702,69 @@ BIAS = Exercise(
     solve=falling,
     slips=(
         ALIGNED,
-        Slip("raised, not lowered", "Far keys get higher scores. They get lower ones.", PAGE),
+        Slip(
+            "raised, not lowered",
+            "The minus is missing, so the score of a key grows with its distance. It falls.",
+            PAGE,
+        ),
         Slip(
             "the future raised",
-            "Keys after the query get a higher score, since their distance is taken as negative.",
+            "Keys after the query get a higher score, since their distance is taken as negative. "
+            "Distance has no sign: `np.abs`.",
             PAGE,
         ),
-        Slip("the future not lowered", "Keys after the query are not lowered.", PAGE),
+        Slip(
+            "the past raised",
+            "Keys before the query get a higher score: how far a key lies ahead is taken for the "
+            "distance. Distance has no sign: `np.abs`.",
+            PAGE,
+        ),
+        Slip(
+            "the future not lowered",
+            "Keys after the query have the bias 0. They count like keys as far before it.",
+            PAGE,
+        ),
         Slip(
             "the future hidden",
-            "Keys after the query are hidden. That is for a mask to do.",
+            "Keys after the query are hidden. That is for a mask to do; here they are lowered by "
+            "their distance.",
             PAGE,
         ),
-        Slip("one slope", "All heads have the slope of the first.", PAGE),
-        Slip("no slopes", "The slopes are missing: all are 1.", PAGE),
-        Slip("flattest first", "The slopes stand in reverse order.", PAGE),
-        Slip("one too far", "A query's own key has the distance 1. It has 0.", PAGE),
-        Slip("the square of the distance", "The distance is squared.", PAGE),
-        Slip("heads last", "The heads are the last axis. They come first.", "appendix/notation"),
-        TRANSPOSED,
+        Slip(
+            "one slope",
+            "All heads have the slope of the first. Head h has entry h of `alibi_slopes`.",
+            PAGE,
+        ),
+        Slip(
+            "no slopes",
+            "The slopes are missing, as if all were 1. Head h has entry h of `alibi_slopes`.",
+            PAGE,
+        ),
+        Slip(
+            "flattest first",
+            "The slopes stand in reverse order. Head h has entry h of `alibi_slopes`.",
+            PAGE,
+        ),
+        Slip(
+            "one too far",
+            "Every distance is too large by 1: a query's own key has the distance 0.",
+            PAGE,
+        ),
+        Slip(
+            "the square of the distance",
+            "The distance is squared. ALiBi lowers scores in proportion to the distance itself.",
+            PAGE,
+        ),
+        Slip(
+            "heads last",
+            "The heads are the last axis. The bias is (heads, queries, keys).",
+            "appendix/notation",
+        ),
+        Slip(
+            "keys by queries",
+            "The last two axes are exchanged. Queries are rows, keys are columns.",
+            "appendix/notation",
+        ),
     ),
     cases=lambda rng: [
         Case("two heads, two queries, three keys", (2, 2, 3)),
@@ -652,7 +779,7 @@ BIAS = Exercise(
 )
 
 
-WIDTH, BASE, PAIR = 8, 10000.0, 2
+WIDTH, BASE, PAIR, RADIANS = 8, 10000.0, 2, 5
 SPEED = BASE ** (-2 * PAIR / WIDTH)
 
 ANGLE = Exercise(
@@ -663,8 +790,12 @@ ANGLE = Exercise(
     difficulty=1,
     minutes=4,
     prompt=(
-        f"Rows of width {WIDTH} are turned with the base 10000. How many positions lie between two "
-        f"rows whose pair m = {PAIR}, counted from 0, differs by 5 radians? Give a number."
+        f"Rows of width {WIDTH} are turned by their positions, as in rotary embedding: with the "
+        "base 10000 and pairs that are counted from 0, the first of which turns by one radian a "
+        "position. Two equal rows at different positions are turned. Afterwards the angles of "
+        f"their pair m = {PAIR} differ by {RADIANS} radians, and it has not turned all around in "
+        "between. How many positions lie from one row to the other? Give the exact number; an "
+        "expression will do."
     ),
     hints=(
         "By how many radians does one position turn this pair?",
@@ -672,31 +803,63 @@ ANGLE = Exercise(
         "That is $10000^{-1/2}$ = 1/100 radian a position.",
     ),
     solve=predictions(
-        5 / SPEED,
+        RADIANS / SPEED,
         {
-            "exponent not doubled": 5 * BASE ** (PAIR / WIDTH),
-            "counted from one": 5 * BASE ** (2 * (PAIR + 1) / WIDTH),
-            "the angle of five positions": 5 * SPEED,
+            "exponent not doubled": RADIANS * BASE ** (PAIR / WIDTH),
+            "counted from one": RADIANS * BASE ** (2 * (PAIR + 1) / WIDTH),
+            "the angle of so many positions": RADIANS * SPEED,
             "one radian": 1 / SPEED,
-            "turns, not radians": 5 * 2 * np.pi / SPEED,
-            "half of the pairs": 5 * BASE ** (4 * PAIR / WIDTH),
-            "degrees": 5 * 180 / np.pi / SPEED,
-            "the first pair": 5.0,
+            "turns, not radians": RADIANS * 2 * np.pi / SPEED,
+            "half of the pairs": RADIANS * BASE ** (4 * PAIR / WIDTH),
+            "degrees": RADIANS * 180 / np.pi / SPEED,
+            "the first pair": float(RADIANS),
         },
     ),
     slips=(
-        Slip("exponent not doubled", "The exponent is 2m / d, not m / d.", PAGE),
-        Slip("counted from one", "The pairs are counted from 0.", PAGE),
         Slip(
-            "the angle of five positions",
-            "This is the angle of five positions. The question is after positions.",
+            "exponent not doubled",
+            "The exponent m / d was used, so the pair seems to turn faster. It is 2m / d.",
             PAGE,
         ),
-        Slip("one radian", "This many positions make one radian.", PAGE),
-        Slip("turns, not radians", "The angle is in radians, not in full turns.", PAGE),
-        Slip("half of the pairs", "The exponent is 2m / d with the whole width d.", PAGE),
-        Slip("degrees", "The angle is in radians, not in degrees.", PAGE),
-        Slip("the first pair", "This is pair m = 0, which turns by a radian a position.", PAGE),
+        Slip(
+            "counted from one",
+            f"The pairs were counted from 1. They are counted from 0, so pair {PAIR} is the third.",
+            PAGE,
+        ),
+        Slip(
+            "the angle of so many positions",
+            f"This is by how many radians {RADIANS} positions turn the pair. The question is how "
+            f"many positions turn it by {RADIANS} radians.",
+            PAGE,
+        ),
+        Slip(
+            "one radian",
+            f"So many positions turn the pair by one radian. {RADIANS} are asked for.",
+            PAGE,
+        ),
+        Slip(
+            "turns, not radians",
+            f"So many positions turn the pair all around {RADIANS} times. The {RADIANS} are "
+            "radians.",
+            PAGE,
+        ),
+        Slip(
+            "half of the pairs",
+            "The number of pairs, d / 2, was taken for d in the exponent 2m / d. There d is the "
+            "whole width.",
+            PAGE,
+        ),
+        Slip(
+            "degrees",
+            "The angle was converted to degrees. It is in radians, and so is the speed.",
+            PAGE,
+        ),
+        Slip(
+            "the first pair",
+            f"This is for pair 0, which turns by a radian a position. Pair {PAIR} turns more "
+            "slowly.",
+            PAGE,
+        ),
     ),
     right=(500, np.array(5 * 100.0)),
 )

@@ -11,7 +11,8 @@ from attn_course.reference.dot_product import attention
 from attn_course.reference.tiled import merge_attention, tiled_attention
 
 PAGE = "algorithm/tiled"
-LARGE = 2048  # tokens: all scores in float32 take 16 MiB
+LARGE, TILE = 2048, 256  # tokens: all scores in float32 take 16 MiB
+MOST = 6  # MiB: twelve tiles of scores in float64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,10 +28,10 @@ class Causal:
 
 def seen(slips, mask, queries, keys):
     """Return a mask, or a function of positions, as an array of the last two axes."""
-    if not callable(mask):
-        return mask
-    i, j = np.arange(queries)[:, None], np.arange(keys)
-    return np.broadcast_to(mask(0, 0, i, j), (queries, keys))
+    if callable(mask):
+        i, j = np.arange(queries)[:, None], np.arange(keys)
+        mask = np.broadcast_to(mask(0, 0, i, j), (queries, keys))
+    return np.logical_not(mask) if "mask turned around" in slips else mask
 
 
 def tiled(slips, q, k, v, mask=True, *, bias=0.0, scale=None, softcap=None, block=512):
@@ -39,7 +40,7 @@ def tiled(slips, q, k, v, mask=True, *, bias=0.0, scale=None, softcap=None, bloc
         options = dict(bias=bias, scale=scale, softcap=softcap, block=block)
         return tiled_attention(q, k, v, mask, **options)
     queries, keys = q.shape[-2], k.shape[-2]
-    if "all scores at once" in slips:
+    if "too many scores at once" in slips:
         whole = seen(slips, mask, queries, keys)
         return attention(q, k, v, whole, bias=bias, scale=scale, softcap=softcap)
     usual = 1.0 if "unscaled" in slips else 1 / math.sqrt(q.shape[-1])
@@ -49,26 +50,22 @@ def tiled(slips, q, k, v, mask=True, *, bias=0.0, scale=None, softcap=None, bloc
     batch = q.shape[:-2]
     shape = (*batch, queries, keys)
     bias = np.broadcast_to(np.asarray(bias, dtype=q.dtype), shape)
-    if "positions within the block" not in slips:
+    within = callable(mask) and "positions within the block" in slips
+    if not within:
         mask = np.broadcast_to(seen(slips, mask, queries, keys), shape)
-    elif not callable(mask):
-        mask = np.broadcast_to(mask, shape)
-    end = keys // block * block if "the last block lost" in slips and keys > block else keys
-    top = np.full((*batch, queries, 1), -np.inf, dtype=q.dtype)
+    end = keys // block * block if "the last block lost" in slips else keys
+    hidden = -1e9 if "a large negative number" in slips else -np.inf
+    first = 0.0 if "the maximum begins at 0" in slips else -np.inf
+    top = np.full((*batch, queries, 1), first, dtype=q.dtype)
     total = np.zeros_like(top)
     output = np.zeros((*batch, queries, v.shape[-1]), dtype=q.dtype)
-    parts = 0
     for start in range(0, end, block):
         some = slice(start, min(start + block, end))
         scores = scale * (q @ k[..., some, :].swapaxes(-1, -2))
         if softcap is not None:
             scores = softcap * np.tanh(scores / softcap)
-        allowed = (
-            mask(0, 0, np.arange(queries)[:, None], np.arange(some.stop - some.start))
-            if callable(mask)
-            else mask[..., some]
-        )
-        scores = np.where(allowed, scores + bias[..., some], -np.inf)
+        allowed = seen(slips, mask, queries, some.stop - start) if within else mask[..., some]
+        scores = np.where(allowed, scores + bias[..., some], hidden)
         largest = scores.max(axis=-1, keepdims=True)
         new = largest if "only the block's maximum" in slips else np.maximum(top, largest)
         if "no maximum" in slips:
@@ -82,16 +79,16 @@ def tiled(slips, q, k, v, mask=True, *, bias=0.0, scale=None, softcap=None, bloc
         if "averages of blocks averaged" in slips or "averages of blocks added" in slips:
             own = exponentials.sum(axis=-1, keepdims=True)
             output = output + exponentials @ v[..., some, :] / np.where(own == 0, 1, own)
-            parts += 1
             total = total + 1
             continue
-        keep = np.ones_like(factor)
-        rescaled = keep if "denominator not rescaled" in slips else factor
-        total = rescaled * total + exponentials.sum(axis=-1, keepdims=True)
-        rescaled = keep if "output not rescaled" in slips else factor
-        if "rescaled the wrong way" in slips and start:
-            rescaled = np.where(factor == 0, 0, 1 / np.where(factor == 0, 1, factor))
-        output = rescaled * output + exponentials @ v[..., some, :]
+        if "rescaled the wrong way" in slips:
+            factor = np.where(top == -np.inf, 0, np.exp(safe - top))
+        if "denominator not rescaled" not in slips:
+            total = factor * total
+        if "output not rescaled" not in slips:
+            output = factor * output
+        total = total + exponentials.sum(axis=-1, keepdims=True)
+        output = output + exponentials @ v[..., some, :]
         top = new
     if "averages of blocks added" in slips:
         return output
@@ -126,13 +123,24 @@ def tiled_cases(rng):
         ),
         Case("a bias", (q, k, v), {"bias": rng.standard_normal((5, 7)), "block": 3}),
         Case("a scale and a softcap", (q, k, v), {"scale": 1.5, "softcap": 1.0, "block": 3}),
+        Case("a scale of 0", (q, k, v), {"scale": 0.0, "block": 3}),
+        Case("a mask for all queries alike", (q, k, v, some[1:2]), {"block": 3}),
+        Case("a bias for all queries alike", (q, k, v), {"bias": k[:, 0], "block": 3}),
+        Case("a mask for all keys alike", (q, k, v, some[:, 1:2]), {"block": 3}),
+        Case(
+            "mask, bias, scale and softcap at once",
+            (q, k, v, some),
+            {"bias": rng.standard_normal((5, 7)), "scale": 0.8, "softcap": 1.5, "block": 3},
+        ),
         Case("large scores", tuple(40 * x for x in low), {"block": 2}),
+        Case("all scores far below 0", (q - 60, k + 60, v), {"block": 3}),
         Case("a batch of 2 with 3 heads", drawn(rng, 4, 5, 3, 2, 2, 3), {"block": 2}),
         Case("float32", drawn(rng, 3, 8, 5, 2, dtype=np.float32), {"block": 3}),
         Case(
             f"{LARGE} tokens",
             drawn(rng, LARGE, LARGE, 8, 8, dtype=np.float32),
-            bound=8 * 2**20,
+            {"block": TILE},
+            bound=MOST * 2**20,
         ),
     ]
 
@@ -192,7 +200,14 @@ def tiled_by_rows(q, k, v, mask=True, *, bias=0.0, scale=None, softcap=None, blo
     return out
 
 
-SHARED = ("unscaled", "scale ignored", "bias ignored", "softcap ignored")
+SHARED = (
+    "unscaled",
+    "mask turned around",
+    "a large negative number",
+    "scale ignored",
+    "bias ignored",
+    "softcap ignored",
+)
 
 TILED = Exercise(
     name="tiled_attention",
@@ -206,10 +221,11 @@ TILED = Exercise(
         "query a running maximum, a running sum and a running output, and correct the last two "
         "whenever the maximum grows. `mask` is a boolean array that broadcasts to (..., queries, "
         "keys), or a function of index arrays (b, h, i, j) of batch, head, query and key that "
-        "returns one; give it 0 for b and h. The last block may be shorter. A query that may look "
-        "nowhere gets zeros.\n\n"
-        f"With {LARGE} tokens the answer may take 8 MiB, so take a block of queries at a time as "
-        "well."
+        "returns one; where it is a function, `q` has two axes, so give it 0 for b and h. `bias` "
+        "is a number, or an array that broadcasts as the mask does. The last block may be shorter. "
+        "A query that may look nowhere gets zeros.\n\n"
+        f"With {LARGE} tokens and blocks of {TILE} the answer may take {MOST} MiB, so take a block "
+        "of queries at a time as well."
     ),
     starter=(
         "import numpy as np\n\n\n"
@@ -255,10 +271,15 @@ TILED = Exercise(
         ),
         Slip(
             "averages of blocks added",
-            "Each block is normalized by itself and the averages are added.",
+            "Each block is normalized by itself and the averages are added, so the weights of a "
+            "query sum to the number of blocks. The sum over all keys divides, once.",
             PAGE,
         ),
-        Slip("the last block lost", "Keys that do not fill a whole block are lost.", PAGE),
+        Slip(
+            "the last block lost",
+            "Keys that do not fill a whole block are lost. The last block may be shorter.",
+            PAGE,
+        ),
         Slip(
             "a block that is hidden",
             "A block in which a query may look nowhere gives -inf - -inf, which is NaN, and spoils "
@@ -267,18 +288,32 @@ TILED = Exercise(
         ),
         Slip(
             "a query that sees nothing",
-            "A query that may look nowhere gives 0 / 0. It gets zeros.",
+            "A query that may look nowhere gives 0 / 0, which is NaN. Divide by 1 where the sum is "
+            "0: such a query gets zeros.",
             "algorithm/masks",
         ),
         Slip(
-            "no maximum", "No maximum is subtracted, so large scores overflow.", "concepts/softmax"
+            "no maximum",
+            "No maximum is subtracted, so large scores overflow. Subtract the running one.",
+            "concepts/softmax",
+        ),
+        Slip(
+            "the maximum begins at 0",
+            "The running maximum begins at 0. Where all scores of a query lie far below 0 their "
+            "exponentials vanish. Begin with -inf.",
+            PAGE,
         ),
         Slip(
             "rescaled the wrong way",
-            "The factor is turned around: exp(new - old) in place of exp(old - new).",
+            "The factor is turned around: exp(new - old). What was summed under a smaller maximum "
+            "is too large now, and shrinks: exp(old - new).",
             PAGE,
         ),
-        Slip("not divided at the end", "The output is not divided by the sum at the end.", PAGE),
+        Slip(
+            "not divided at the end",
+            "The output is not divided by the sum at the end. The weights must sum to 1.",
+            PAGE,
+        ),
         Slip(
             "positions within the block",
             "The mask is asked with positions that begin anew in every block. Key j of a block "
@@ -290,9 +325,9 @@ TILED = Exercise(
     cases=tiled_cases,
     right=(tiled_by_merging, tiled_by_rows),
     costly=Slip(
-        "all scores at once",
-        "All scores are formed before the first is used. Take a block of queries and a block of "
-        "keys at a time.",
+        "too many scores at once",
+        "The numbers are right, but too many scores are held at once: those of all queries, with "
+        "all keys or with a block of them. Take a block of queries and a block of keys at a time.",
         PAGE,
     ),
 )
@@ -324,8 +359,10 @@ ONLINE_SUM = Exercise(
     minutes=10,
     prompt=(
         "The logarithm of $\\sum_j e^{s_j}$ over an array of scores is wanted, and only `block` "
-        "scores fit into memory at a time. The largest is not known in advance. Seven of the "
-        "lines, in order, compute it; the others belong nowhere."
+        "scores fit into memory at a time. The largest is not known in advance. Scores may lie in "
+        "the hundreds, above 0 and below, so no exponential may overflow. The last block may be "
+        "shorter than the others. Put the lines in order. Seven of them compute it; four belong "
+        "nowhere. The indented lines stand in the loop. Answer with letters."
     ),
     hints=(
         "What is known at the start, before any block?",
@@ -349,34 +386,44 @@ ONLINE_SUM = Exercise(
     slips=(
         Slip(
             "not rescaled",
-            "The sum so far is not corrected when the maximum grows.",
+            "The sum so far is not corrected when the maximum grows. It was made with the old "
+            "maximum: multiply it by exp(top - new).",
             PAGE,
         ),
         Slip(
             "only the block's maximum",
-            "The maximum of the block replaces the running one. With a first block of large scores "
-            "and a second one of small ones the correction overflows.",
+            "The maximum of the block replaces the running one, also where it is smaller. After a "
+            "block of large scores the correction can overflow.",
             PAGE,
         ),
         Slip(
             "the maximum forgotten at the end",
-            "The maximum was subtracted from all scores and is not added at the end.",
+            "The maximum was subtracted from all scores and is not added at the end. The logarithm "
+            "of the sum is top + log(total).",
             PAGE,
         ),
         Slip(
             "the maximum never kept",
-            "The new maximum is not kept, so everything before the last block is multiplied by 0.",
+            "The result is -inf, because `top` is still -inf when it is returned. Keep the new "
+            "maximum at the end of every round, and return after the last.",
             PAGE,
         ),
-        Slip("rescaled the wrong way", "The factor is exp(top - new), not exp(new - top).", PAGE),
+        Slip(
+            "rescaled the wrong way",
+            "The factor is turned around: exp(new - top), which is infinite at the first block. It "
+            "is exp(top - new), 0 at the first block.",
+            PAGE,
+        ),
         Slip(
             "not rescaled, by the block's maximum",
-            "The sum so far is not corrected, and the maximum is that of the block alone.",
+            "The sum so far is not corrected when the maximum grows, and the maximum is that of "
+            "the block alone. Keep the larger one, and multiply the sum by exp(top - new).",
             PAGE,
         ),
         Slip(
             "not rescaled, the maximum forgotten",
-            "The sum so far is not corrected, and the maximum is not added at the end.",
+            "The sum so far is not corrected when the maximum grows, and the maximum is not added "
+            "at the end.",
             PAGE,
         ),
         Slip(
@@ -400,35 +447,29 @@ ONLINE_SUM = Exercise(
 
 def merged(slips, output_a, lse_a, output_b, lse_b):
     """Join attention to two sets of keys."""
-    a, b = lse_a, lse_b
+    lses = np.stack([lse_a, lse_b])
+    power = np.exp2 if "powers of two" in slips else np.exp
+    top = 0.0 if "overflow" in slips else lses.max(axis=0)
+    weights = power(lses - top)
+    lse = top + (np.log2 if "powers of two" in slips else np.log)(weights.sum(axis=0))
     if "logarithms as weights" in slips:
-        share = a / (a + b)
-    elif "exchanged" in slips:
-        share = 1 / (1 + np.exp(a - b))
+        weights = lses
     elif "half of each" in slips:
-        share = np.full_like(a, 0.5)
+        weights = np.ones_like(lses)
     elif "the larger alone" in slips:
-        share = (a >= b).astype(a.dtype)
-    elif "powers of two" in slips:
-        share = 1 / (1 + np.exp2(b - a))
-    elif "overflow" in slips:
-        share = np.exp(a) / (np.exp(a) + np.exp(b))
-    else:
-        share = np.where(a == -np.inf, 0.0, 1 / (1 + np.exp(np.minimum(b - a, 700))))
-        share = np.where((b == -np.inf) & (a > -np.inf), 1.0, share)
-    top = np.maximum(a, b)
-    lse = np.where(top == -np.inf, -np.inf, top + np.log1p(np.exp(-np.abs(a - b))))
-    if "logarithms added" in slips:
-        lse = a + b
-    if "the larger logarithm kept" in slips:
-        lse = top
-    if "mean of the logarithms" in slips:
-        lse = (a + b) / 2
-    share = share[..., None]
-    both = share * output_a + (1 - share) * output_b
+        weights = (lses == lses.max(axis=0)).astype(lses.dtype)
+    shares = weights / weights.sum(axis=0)
     if "not weighted" in slips:
-        both = output_a + output_b
-    return both.astype(output_a.dtype), lse.astype(lse_a.dtype)
+        shares = np.ones_like(lses)
+    if "exchanged" in slips:
+        shares = shares[::-1]
+    if "logarithms added" in slips:
+        lse = lses.sum(axis=0)
+    elif "the larger logarithm kept" in slips:
+        lse = lses.max(axis=0)
+    elif "mean of the logarithms" in slips:
+        lse = lses.mean(axis=0)
+    return shares[0][:, None] * output_a + shares[1][:, None] * output_b, lse
 
 
 def merge_cases(rng):
@@ -477,7 +518,7 @@ MERGE = Exercise(
         "`output`, (n, e), and for each query the logarithm of the sum of the exponentials of its "
         "scores, `lse`, (n,). Return the attention to all keys and the logarithm of the sum over "
         "all. The logarithms can be in the hundreds, either way; a machine in which a query sees "
-        "nothing returns -inf for it, but never both do."
+        "nothing returns zeros and -inf for it, but never both do."
     ),
     starter=(
         "import numpy as np\n\n\n"
@@ -495,7 +536,8 @@ MERGE = Exercise(
     slips=(
         Slip(
             "half of each",
-            "The outputs are averaged alike. The machine that saw larger scores counts more.",
+            "The two outputs count alike. The machine with the larger sum of exponentials counts "
+            "more: its share is exp(lse_a - lse).",
             PAGE,
         ),
         Slip(
@@ -510,15 +552,43 @@ MERGE = Exercise(
         ),
         Slip(
             "logarithms as weights",
-            "The logarithms are used as weights. Their exponentials are.",
+            "The logarithms are used as weights. The weights are their exponentials, the sums "
+            "themselves.",
             PAGE,
         ),
-        Slip("exchanged", "The shares are exchanged: a has that of b.", PAGE),
-        Slip("logarithms added", "The logarithms are added, so the sums are multiplied.", PAGE),
-        Slip("the larger logarithm kept", "The new logarithm is the larger of the two.", PAGE),
-        Slip("mean of the logarithms", "The new logarithm is the mean of the two.", PAGE),
-        Slip("the larger alone", "The machine with the larger sum answers alone.", PAGE),
-        Slip("powers of two", "The base is 2 where it should be e.", PAGE),
+        Slip(
+            "exchanged",
+            "The shares are exchanged: each output is multiplied by the share of the other.",
+            PAGE,
+        ),
+        Slip(
+            "logarithms added",
+            "The logarithms are added, so the sums are multiplied. The logarithm of the two sums "
+            "together is asked for.",
+            PAGE,
+        ),
+        Slip(
+            "the larger logarithm kept",
+            "The new logarithm is the larger of the two. The smaller sum counts as well: "
+            "`np.logaddexp`.",
+            PAGE,
+        ),
+        Slip(
+            "mean of the logarithms",
+            "The new logarithm is the mean of the two. The sum over all keys is larger than either "
+            "sum.",
+            PAGE,
+        ),
+        Slip(
+            "the larger alone",
+            "The machine with the larger sum answers alone. The other has a share as well.",
+            PAGE,
+        ),
+        Slip(
+            "powers of two",
+            "The sums are computed as powers of 2. The logarithms are natural, to the base e.",
+            PAGE,
+        ),
     ),
     cases=merge_cases,
     right=(merged_by_logaddexp, merged_by_package),
@@ -537,14 +607,16 @@ COUNT = Exercise(
     difficulty=1,
     minutes=4,
     prompt=(
-        f"{TOKENS} tokens attend to themselves under a causal mask, in tiles of {BLOCK} queries by "
-        f"{BLOCK} keys. How many tiles can be skipped, because no query in them may look at any of "
-        "their keys? Give an integer."
+        f"{TOKENS} tokens attend to themselves under a causal mask: each may look at itself and at "
+        f"those before it. The scores are computed in tiles of {BLOCK} queries by {BLOCK} keys, "
+        "which begin at multiples of this number. A tile can be skipped if none of its queries may "
+        "look at any of its keys. How many tiles are skipped? Give an integer; an expression will "
+        "do."
     ),
     hints=(
-        f"There are {BLOCKS} blocks of queries and as many of keys.",
+        "How many blocks of queries are there, and of keys?",
         "Which tiles lie above the diagonal?",
-        "Of 64 tiles 8 lie on the diagonal, and half of the others above it.",
+        f"Of {BLOCKS**2} tiles {BLOCKS} lie on the diagonal, and half of the others above it.",
     ),
     solve=predictions(
         BLOCKS * (BLOCKS - 1) // 2,
@@ -556,20 +628,53 @@ COUNT = Exercise(
             "the diagonal": BLOCKS,
             "pairs of tokens": TOKENS * (TOKENS - 1) // 2,
             "one block short": (BLOCKS - 1) * (BLOCKS - 2) // 2,
-            "blocks counted from one less": (BLOCKS - 1) ** 2,
+            "every row one short of all": (BLOCKS - 1) ** 2,
         },
     ),
     slips=(
-        Slip("the tiles that are read", "These are the tiles that must be read.", PAGE),
-        Slip("half of all", "The tiles on the diagonal must be read too.", PAGE),
-        Slip("all of them", "This is how many tiles there are.", PAGE),
-        Slip("all but the diagonal", "Tiles below the diagonal hold the past.", PAGE),
-        Slip("the diagonal", "These are the tiles that are read in part.", PAGE),
-        Slip("pairs of tokens", "This counts pairs of tokens, not tiles.", PAGE),
-        Slip("one block short", f"There are {BLOCKS} blocks, one more than was counted.", PAGE),
         Slip(
-            "blocks counted from one less",
-            "Above the diagonal the rows hold 7, 6, ... tiles, down to none.",
+            "the tiles that are read",
+            "These are the tiles that must be read, on the diagonal and below. The others are "
+            "skipped.",
+            PAGE,
+        ),
+        Slip(
+            "half of all",
+            "Half of all tiles were counted. Those on the diagonal hold pairs that are allowed, "
+            "and are not skipped.",
+            PAGE,
+        ),
+        Slip(
+            "all of them",
+            "This is how many tiles there are. Those that hold the past are read.",
+            PAGE,
+        ),
+        Slip(
+            "all but the diagonal",
+            "The tiles below the diagonal were counted too. They hold the past and are read.",
+            PAGE,
+        ),
+        Slip(
+            "the diagonal",
+            "These are the tiles on the diagonal, which are read in part. Those above it are "
+            "skipped.",
+            PAGE,
+        ),
+        Slip(
+            "pairs of tokens",
+            "This is how many pairs of tokens are hidden. The question is how many tiles hold no "
+            "other pairs.",
+            PAGE,
+        ),
+        Slip(
+            "one block short",
+            f"One block too few was counted: {TOKENS} tokens make {BLOCKS} blocks.",
+            PAGE,
+        ),
+        Slip(
+            "every row one short of all",
+            f"{BLOCKS - 1} tiles were counted in each of {BLOCKS - 1} rows. Above the diagonal the "
+            f"rows hold {BLOCKS - 1}, {BLOCKS - 2}, ... tiles, down to none.",
             PAGE,
         ),
     ),
