@@ -66,6 +66,15 @@ def results(name: str) -> dict:
     return json.loads(path.read_text())
 
 
+def marked(text: object) -> str:
+    """Return `text` as HTML, what stands between backticks set as code.
+
+    >>> marked("`a < b`")
+    '<code>a &lt; b</code>'
+    """
+    return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(str(text)))
+
+
 class Table:
     """Rows of names and numbers, shown as a table."""
 
@@ -78,17 +87,12 @@ class Table:
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
     def _repr_html_(self) -> str:
-        def line(tag, cells):
-            return f"<tr>{''.join(f'<{tag}>{marked(str(x))}</{tag}>' for x in cells)}</tr>"
-
-        def marked(text):
-            return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(text))
-
-        head = line('th scope="col"', self.rows[0]).replace('</th scope="col">', "</th>")
-        body = "".join(line("td", row.values()) for row in self.rows)
+        head = "".join(f'<th scope="col">{marked(name)}</th>' for name in self.rows[0])
+        lines = ("".join(f"<td>{marked(x)}</td>" for x in row.values()) for row in self.rows)
+        body = "".join(f"<tr>{line}</tr>" for line in lines)
         return (
             '<div style="overflow-x: auto"><table class="table">'
-            f"<thead>{head}</thead><tbody>{body}</tbody></table></div>"
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         )
 
 

@@ -466,6 +466,13 @@ def test_the_book_has_the_notebook_of_each_topic(topic):
 
 
 @topics
+def test_a_chapter_has_the_title_that_its_exercises_name(topic):
+    title, page = student.CHAPTERS[topic]
+    first = read(ROOT / "book" / f"{page}.ipynb").cells[0].source
+    assert first.splitlines()[0] == f"# {title}"
+
+
+@topics
 def test_a_students_notebook_tells_no_answer(topic):
     text = "\n".join(cell.source for cell in student.notebook(topic).cells)
     for exercise in EXERCISES.values():

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from attn_course.classroom.grading import Graded
 from attn_course.classroom.submissions import shown
 from attn_course.exercises import EXERCISES
-from attn_course.exercises.report import marked
+from attn_course.notebook import marked
 
 STYLE = """
 :root { color-scheme: light dark; }

@@ -330,10 +330,6 @@ def uptrained(slips, w, heads, kept):
         pieces = w.reshape(rows, d, heads).swapaxes(-1, -2)
     else:
         pieces = w.reshape(rows, heads, d)
-    if "rows for columns" in slips and rows % heads == 0:
-        pieces = w.reshape(heads, rows // heads, width)
-        pooled = pieces.reshape(kept, group, rows // heads, width).mean(axis=1)
-        return pooled.reshape(-1, width)
     if "heads tiled" in slips:
         groups = pieces.reshape(rows, group, kept, d).swapaxes(1, 2)
     else:

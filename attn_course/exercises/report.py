@@ -2,9 +2,9 @@
 
 import dataclasses
 import html
-import re
 
 from attn_course.exercises.exercise import Slip
+from attn_course.notebook import marked
 
 VERDICTS = {"passed": "right", "failed": "not right yet", "not attempted": "not attempted"}
 WITHHELD = (
@@ -105,8 +105,3 @@ class Report:
 
 def _escaped(text: str) -> str:
     return html.escape(str(text))
-
-
-def marked(text: str) -> str:
-    """Return `text` as HTML, what stands between backticks set as code."""
-    return re.sub("`([^`]+)`", r"<code>\1</code>", _escaped(text))
