@@ -18,19 +18,28 @@ def weighed(slips, x, axis=-1, temperature=1.0):
     if "turned around" in slips:
         x = -x
     scaled = x * temperature if "multiplied by the temperature" in slips else x / temperature
+    if "weights divided by the temperature" in slips:
+        scaled = x
     if "no exponential" in slips:
         return scaled / scaled.sum(axis=axis, keepdims=True)
     if "sigmoid" in slips:
         return 1 / (1 + np.exp(-scaled))
     if "one maximum for all" in slips:
         top = scaled.max(initial=-np.inf)
-    elif "overflow" in slips:
+    elif "the mean subtracted" in slips:
+        top = scaled.mean(axis=axis, keepdims=True)
+    elif "maxima of columns" in slips:
+        top = scaled.max(axis=0, initial=-np.inf)
+    elif slips & {"overflow", "NaN replaced"}:
         top = np.zeros_like(scaled.max(axis=axis, keepdims=True, initial=-np.inf))
     else:
         top = scaled.max(axis=axis, keepdims=True, initial=-np.inf)
     if "a row of -inf" not in slips:
         top = np.where(top == -np.inf, 0, top)
     shifted = scaled - top
+    if "an empty row shared out" in slips:
+        empty = np.all(scaled == -np.inf, axis=axis, keepdims=True)
+        shifted = np.where(empty, 0, shifted)
     exponentials = np.exp2(shifted) if "powers of two" in slips else np.exp(shifted)
     total = exponentials.sum(axis=axis, keepdims=True)
     if "one sum for all" in slips:
@@ -39,21 +48,26 @@ def weighed(slips, x, axis=-1, temperature=1.0):
         return exponentials.astype(x.dtype)
     if "divided by the length" in slips:
         total = np.sqrt((exponentials**2).sum(axis=axis, keepdims=True))
+    if "keepdims missing" in slips:
+        total = total.squeeze(axis)
+    if "NaN replaced" in slips:
+        return np.nan_to_num(exponentials / total)
     if "a row of -inf" not in slips:
         total = np.where(total == 0, 1, total)
-    return (exponentials / total).astype(x.dtype)
+    weights = (exponentials / total).astype(x.dtype)
+    return weights / temperature if "weights divided by the temperature" in slips else weights
 
 
 OVERFLOW = Slip(
     "overflow",
-    "Large scores overflow: exp(1000) is inf, and inf / inf is NaN. Subtract the largest score of "
-    "each row first; the weights do not change by it.",
+    "Large scores overflow: exp(1000) is inf, and inf / inf is NaN. First subtract the largest of "
+    "the scores that share one sum; the weights stay the same.",
     PAGE,
 )
 ROW_OF_INF = Slip(
     "a row of -inf",
-    "A row of -inf gives NaN, since its maximum is -inf as well. Nothing may be looked at there, "
-    "and all weights are 0.",
+    "A row of -inf gives NaN: -inf - (-inf) is NaN, and so is 0 / 0. Nothing may be looked at "
+    "there, and all weights are 0.",
     PAGE,
 )
 ONE_MAXIMUM = Slip(
@@ -65,6 +79,29 @@ ONE_MAXIMUM = Slip(
 AXIS = Slip(
     "axis ignored",
     "The argument `axis` has no effect: the weights always sum to 1 along the last axis.",
+    PAGE,
+)
+KEEPDIMS = Slip(
+    "keepdims missing",
+    "The maximum or the sum of each row loses its axis, so NumPy lines it up with the columns, or "
+    "fails. With `keepdims=True` the axis stays, with size 1.",
+    PAGE,
+)
+REPLACED = Slip(
+    "NaN replaced",
+    "NaN is replaced by 0 afterwards, so a row whose exponentials overflow, or are all 0, loses "
+    "all of its weights. Subtract the maximum first; then no NaN arises there.",
+    PAGE,
+)
+MEAN_SUBTRACTED = Slip(
+    "the mean subtracted",
+    "The mean of each row is subtracted. A score far above the mean still overflows. "
+    "Subtract a number that no score of the row exceeds.",
+    PAGE,
+)
+SHARED_OUT = Slip(
+    "an empty row shared out",
+    "In a row of -inf all weights are equal. Nothing may be looked at there, so all of them are 0.",
     PAGE,
 )
 FORMULA = (
@@ -143,42 +180,56 @@ SOFTMAX = Exercise(
     difficulty=1,
     minutes=12,
     prompt=(
-        "Turn scores into weights that are not negative and sum to 1 along `axis`: "
-        "$e^{x_i / t} / \\sum_j e^{x_j / t}$ with the temperature $t$. It must hold for scores in "
-        "the thousands. A score of -inf gets weight 0; where all scores are -inf, or there is "
-        "none, all weights are 0."
+        "Turn the scores `x`, an array of one axis or more, into weights of the same shape that "
+        "are not negative and sum to 1 along `axis`: $e^{x_i / t} / \\sum_j e^{x_j / t}$, where "
+        "$t > 0$ is the `temperature`. It must work for scores in the thousands. A score of -inf "
+        "gets the weight 0. Where all scores along `axis` are -inf, all weights are 0; an `x` "
+        "without scores is returned as it is."
     ),
     starter=("import numpy as np\n\n\ndef softmax(x, axis=-1, temperature=1.0):\n    ...\n"),
     hints=(
-        "What is exp(1000) in float64? Which number may be subtracted from all scores of a row "
+        "What is exp(1000) in float64? Which numbers may be subtracted from all scores of a row "
         "without changing its weights?",
-        "`x.max(axis=axis, keepdims=True, initial=-np.inf)` keeps the axis, so that it can be "
-        "subtracted.",
-        "Where the maximum is -inf subtract 0 instead, and where the sum is 0 divide by 1.",
+        "`x.max(axis=axis, keepdims=True, initial=-np.inf)` is the largest score. It keeps the "
+        "axis, so that it can be subtracted.",
+        "Divide by the temperature, subtract the maximum, take exp, divide by the sum. Where the "
+        "maximum is -inf subtract 0 instead, and where the sum is 0 divide by 1.",
     ),
     solve=weighed,
     slips=(
         OVERFLOW,
         AXIS,
         ROW_OF_INF,
+        KEEPDIMS,
         ONE_MAXIMUM,
         Slip(
             "one sum for all",
-            "All weights together sum to 1. Each row sums to 1: `keepdims=True` along the axis.",
+            "All weights together sum to 1. The weights along `axis` must: each row has a sum of "
+            "its own.",
+            PAGE,
+        ),
+        REPLACED,
+        Slip(
+            "multiplied by the temperature",
+            "The scores are multiplied by the temperature. They are divided by it: the higher the "
+            "temperature, the more equal the weights.",
             PAGE,
         ),
         Slip(
-            "multiplied by the temperature",
-            "The scores are multiplied by the temperature. They are divided by it: hot is even.",
+            "weights divided by the temperature",
+            "The weights are divided by the temperature, so they no longer sum to 1. It is the "
+            "scores that are divided, before exp.",
             PAGE,
         ),
         Slip("temperature ignored", "The argument `temperature` has no effect.", PAGE),
+        SHARED_OUT,
+        MEAN_SUBTRACTED,
         *FORMULA,
         Slip("powers of two", "The base is 2 where it should be e.", PAGE),
         Slip(
             "divided by the length",
-            "The exponentials are divided by the root of the sum of their squares. The weights "
-            "themselves must sum to 1.",
+            "The exponentials are divided by the root of the sum of their squares. Divide by their "
+            "sum: the weights themselves must sum to 1.",
             PAGE,
         ),
     ),
@@ -198,6 +249,10 @@ def logarithm(slips, x, axis=-1):
         top = np.zeros_like(top)
     if "a row of -inf" not in slips:
         top = np.where(top == -np.inf, 0, top)
+    if "the sum of the scores" in slips:
+        logarithms = x - x.sum(axis=axis, keepdims=True)
+        hidden = "a row of -inf" not in slips
+        return np.where((x == -np.inf) & hidden, -np.inf, logarithms)
     exponentials = np.exp(x - top)
     total = exponentials.sum(axis=axis, keepdims=True)
     if "one sum for all" in slips:
@@ -245,10 +300,11 @@ LOG_SOFTMAX = Exercise(
     difficulty=2,
     minutes=12,
     prompt=(
-        "A loss needs $\\log a_i$, the logarithms of the weights along `axis`. Weights as small as "
-        "$e^{-800}$ are 0 in floating point, and the logarithm of that is -inf, though -800 is a "
-        "number like any other. Compute the logarithms without the weights. A score of -inf gives "
-        "-inf, and so does every score of a row that has no other."
+        "A loss needs $\\log a_i$, the logarithms of the weights $a_i = e^{x_i} / \\sum_j "
+        "e^{x_j}$ along `axis`. A weight of $e^{-800}$ is 0 in floating point, and the logarithm "
+        "of 0 is -inf, though -800 is a number like any other. Compute the logarithms without the "
+        "weights, for scores in the thousands as well. `x` has one axis or more, and the result "
+        "has its shape. A score of -inf gives -inf, also where all scores of a row are -inf."
     ),
     starter="import numpy as np\n\n\ndef log_softmax(x, axis=-1):\n    ...\n",
     hints=(
@@ -265,7 +321,12 @@ LOG_SOFTMAX = Exercise(
             "and their logarithm is -inf.",
             PAGE,
         ),
-        OVERFLOW,
+        Slip(
+            "overflow",
+            "The exponentials of large scores are inf, and those of scores far below 0 are all 0. "
+            "The logarithm of such a sum is inf or -inf. Take a factor out of the sum first.",
+            PAGE,
+        ),
         AXIS,
         Slip(
             "the maximum forgotten",
@@ -273,7 +334,12 @@ LOG_SOFTMAX = Exercise(
             "the sum is m + log of what is left.",
             PAGE,
         ),
-        ROW_OF_INF,
+        Slip(
+            "a row of -inf",
+            "A row of -inf gives NaN, since -inf - (-inf) is NaN. All weights are 0 there, and "
+            "their logarithms -inf.",
+            PAGE,
+        ),
         ONE_MAXIMUM,
         Slip("one sum for all", "One sum is taken over all rows. Each row has its own.", PAGE),
         Slip(
@@ -282,21 +348,32 @@ LOG_SOFTMAX = Exercise(
             PAGE,
         ),
         Slip(
+            "the sum of the scores",
+            "The sum of the scores is subtracted. The logarithm of a sum is not the sum of the "
+            "logarithms.",
+            PAGE,
+        ),
+        Slip(
             "the maximum alone",
-            "Only the maximum is subtracted, so the largest logarithm of each row is 0.",
+            "Only the maximum is subtracted, so the largest logarithm of each row is 0. The "
+            "logarithm of the sum is missing.",
             PAGE,
         ),
         Slip(
             "sign turned around",
-            "The sign is turned around: logarithms of weights are not positive.",
+            "The sign is turned around. A weight is at most 1, so its logarithm is never positive.",
             PAGE,
         ),
         Slip(
             "mean instead of sum",
-            "The mean of the exponentials is taken where their sum stands.",
+            "The mean of the exponentials is taken. The weights are divided by their sum.",
             PAGE,
         ),
-        Slip("logarithm to base two", "The logarithm is to base 2; exp is to base e.", PAGE),
+        Slip(
+            "logarithm to base two",
+            "The logarithm is to base 2. It must undo exp, whose base is e.",
+            PAGE,
+        ),
     ),
     cases=score_cases,
     right=(log_by_logaddexp, log_by_differences),
@@ -316,10 +393,10 @@ ROWS = Exercise(
     difficulty=1,
     minutes=6,
     prompt=(
-        "Each row of `scores`, (..., n), is to become weights that sum to 1. The program below "
-        "subtracts a maximum, as it should, and gives right weights for most scores. Yet a model "
-        "that used it broke down in the middle of training. Mend it. Where all scores of a row are "
-        "-inf its weights are 0."
+        "Each row of `scores`, (..., n), is to become n weights that sum to 1, by softmax. The "
+        "program below subtracts a maximum, as it should, and gives right weights for most scores. "
+        "Yet a model that used it broke down in the middle of training. Mend it. A score of -inf "
+        "has the weight 0, also where all scores of a row are -inf."
     ),
     starter=(
         "import numpy as np\n\n\n"
@@ -340,7 +417,17 @@ ROWS = Exercise(
         ONE_MAXIMUM,
         OVERFLOW,
         ROW_OF_INF,
-        Slip("one sum for all", "All rows together sum to 1. Each row sums to 1.", PAGE),
+        KEEPDIMS,
+        REPLACED,
+        Slip(
+            "maxima of columns",
+            "The maximum of each column is subtracted, so the scores of one row are lowered by "
+            "different numbers, and the weights change. A row needs one number: its own maximum.",
+            PAGE,
+        ),
+        SHARED_OUT,
+        MEAN_SUBTRACTED,
+        Slip("one sum for all", "All rows together sum to 1. Each row must sum to 1.", PAGE),
         Slip("not divided", "The exponentials are not divided by their sum.", PAGE),
         Slip("no exponential", "The scores are divided by their sum, without exp.", PAGE),
         Slip("turned around", "The sign is turned around: the smallest score weighs most.", PAGE),
@@ -362,6 +449,8 @@ def by_one_vector(slips, x, w):
         weights = np.eye(len(x), dtype=x.dtype)[scores.argmax()]
     if "divided by the number of data" in slips:
         weights = weights / len(x)
+    if "the same for all" in slips:
+        weights = np.full_like(weights, 1 / len(x))
     return np.full_like(weights, weights.sum()) if "every term summed" in slips else weights
 
 
@@ -433,9 +522,15 @@ DATA = Exercise(
         OVERFLOW,
         *FORMULA,
         Slip(
+            "the same for all",
+            "All data get the same weight, 1 / n, whatever `x` and `w` are. The weight of a datum "
+            "is its own term, which depends on it.",
+            PAGE,
+        ),
+        Slip(
             "the largest takes all",
-            "The datum of the largest score gets all of the weight. That is the limit of a "
-            "temperature of 0.",
+            "The datum of the largest score gets all of the weight. Every datum gets some, by its "
+            "own term.",
             PAGE,
         ),
         Slip(
@@ -450,7 +545,8 @@ DATA = Exercise(
         ),
         Slip(
             "w left out",
-            "The entries of a datum are summed without `w`, which says what counts.",
+            "The entries of a datum are summed without `w`, which says how much each of them "
+            "counts.",
             "concepts/query_key_value",
         ),
     ),
@@ -477,7 +573,7 @@ WEIGHT = Exercise(
     ),
     hints=(
         "What does exp do to a logarithm?",
-        f"A score divided by {HOT:g}, in exp, is a root.",
+        f"The exponential of (log x) / {HOT:g} is the square root of x.",
         "The exponentials are 1, 3 and 8.",
     ),
     solve=predictions(
@@ -501,13 +597,21 @@ WEIGHT = Exercise(
             "The scores were multiplied by the temperature. They are divided by it.",
             PAGE,
         ),
-        Slip("no exponential", "The scores themselves were compared. exp comes first.", PAGE),
         Slip(
-            "the largest takes all",
-            "That is the limit of a temperature of 0. At 2 the others get something.",
+            "no exponential",
+            "The scores themselves were divided by their sum. exp comes first.",
             PAGE,
         ),
-        Slip("all alike", "That is the limit of an infinite temperature.", PAGE),
+        Slip(
+            "the largest takes all",
+            f"That is the limit of a temperature of 0. At {HOT:g} the others get something.",
+            PAGE,
+        ),
+        Slip(
+            "all alike",
+            f"That is the limit of an infinite temperature. At {HOT:g} the weights differ.",
+            PAGE,
+        ),
         Slip(
             "divided afterwards",
             "The weight was divided by the temperature. It is the scores that are divided.",
