@@ -5,6 +5,7 @@ TORCH ?= 2.13.0
 VENV := .venv
 DATA := attn_course/data/packages.txt
 BIN := $(VENV)/bin
+PYODIDE := book/live/node_modules/pyodide/package.json
 # Two BLAS threads on a busy machine are far slower than one.
 export OPENBLAS_NUM_THREADS ?= 1
 export OMP_NUM_THREADS ?= 1
@@ -18,13 +19,13 @@ NBVAL = $(BIN)/python -m pytest --nbval --nbval-current-env -n 2 --dist loadfile
 help:  ## Say what each command does.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-book: $(VENV)/book.stamp  ## Build the book: _build/html/index.html.
+book: $(VENV)/book.stamp $(PYODIDE)  ## Build the book: _build/html/index.html.
 	$(BIN)/jupyter-book build . -W -n --keep-going --quiet
 
 serve: book  ## Build the book and serve it at http://localhost:8000 (or PORT=...).
 	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 
-test: $(VENV)/test.stamp  ## Run every test, and every notebook against its stored outputs.
+test: $(VENV)/test.stamp $(PYODIDE)  ## Run every test, and every notebook against its stored outputs.
 	$(BIN)/python -m pytest -n 2
 	$(NBVAL)
 
@@ -73,7 +74,7 @@ lock:  ## Write constraints.txt anew: the newest versions that fit pyproject.tom
 	rm -rf $(VENV)-lock
 
 clean:  ## Remove the environment and everything that was built.
-	rm -rf $(VENV) _build build *.egg-info
+	rm -rf $(VENV) _build build *.egg-info book/live/node_modules
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
@@ -87,3 +88,8 @@ $(VENV)/test.stamp: $(BIN)/python pyproject.toml constraints.txt $(DATA)
 	$(PIP) -e ".[test]"
 	$(PIP) --no-deps -r $(DATA)
 	touch $@ $(VENV)/book.stamp
+
+# Python for the reader's browser, by the npm that pip installed.
+$(PYODIDE): $(VENV)/book.stamp book/live/package-lock.json
+	$(BIN)/npm ci --prefix book/live --ignore-scripts --no-audit --no-fund --silent
+	touch $@
