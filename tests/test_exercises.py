@@ -4,6 +4,7 @@ import contextlib
 import inspect
 import io
 import json
+import re
 import time
 
 import attack_table
@@ -422,6 +423,50 @@ def test_what_the_card_shows_is_escaped(double):
     report = double(raises(ValueError("<script>alert(1)</script>")))
     assert "<script>" not in report._repr_html_()
     assert "&lt;script&gt;" in report._repr_html_()
+
+
+def test_the_card_has_no_color_but_that_of_the_page_and_its_bar(double):
+    """A page gives code a color of its own; on another background it was invisible."""
+    card = double(lambda x, times=2: x + 1e-3)._repr_html_()
+    card += check("attention", EXERCISES["attention"].wrong(["unscaled"]))._repr_html_()
+    for tag in ("pre", "code", "table"):
+        styles = re.findall(f"<{tag}([^>]*)>", card)
+        assert styles
+        assert all("color: inherit" in style for style in styles)
+    assert set(re.findall(r"#[0-9a-f]{3,}", card)) == {"#c4501b"}
+    assert set(re.findall(r"background: (\w+)", card)) == {"none"}
+
+
+def test_in_the_card_sentences_wrap_and_numbers_do_not(double):
+    card = double(raises(ValueError("no such thing")))._repr_html_()
+    rows = dict(re.findall("<tr><th[^>]*>(.*?)</th>(.*?)</tr>", card, flags=re.DOTALL))
+    assert list(rows) == ["case", "problem", "x", "expected"]
+    assert "no such thing" in rows["problem"]
+    assert "overflow-wrap: anywhere" in rows["problem"]
+    assert "<pre" not in rows["problem"]
+    assert 'white-space: pre"' in rows["x"]
+
+
+def test_who_returns_nothing_is_told_so(double):
+    def forgot_to_return(x, times=2):
+        x * times
+
+    report = double(forgot_to_return)
+    assert "returns nothing" in str(report)
+    assert "returns nothing" in report._repr_html_()
+
+
+def test_who_gives_up_is_told_by_the_line_on_the_card():
+    exercise = EXERCISES["source_attention"]
+    scope = {"check": check, exercise.name: exercise.wrong([exercise.bug])}
+    (line,) = re.findall("give up, `(.*?)`", str(check(exercise.name, scope[exercise.name])))
+    (bug,) = [slip for slip in exercise.slips if slip.name == exercise.bug]
+    assert eval(line, scope) == bug.message
+
+
+def test_an_error_within_the_course_is_told_with_the_line_that_called_it(double):
+    report = double(lambda x, times=2: reference.softmax("x"))
+    assert report.evidence.problem.endswith('reference.softmax("x"))')
 
 
 # Lines out of order

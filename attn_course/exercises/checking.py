@@ -358,10 +358,12 @@ def _same(before, after) -> bool:
 def _told(raised: BaseException) -> str:
     """Return an exception in words, with the line of the student's that raised it."""
     said = f"{type(raised).__name__}: {raised}".rstrip(": ")
-    for frame in reversed(traceback.extract_tb(raised.__traceback__)):
-        if frame.filename == __file__:
+    for frame, number in reversed([*traceback.walk_tb(raised.__traceback__)]):
+        file = frame.f_code.co_filename
+        if file == __file__:
             break
-        line = linecache.getline(frame.filename, frame.lineno).strip()
-        if line and "site-packages" not in frame.filename:
-            return f"{said}, in line {frame.lineno}: {line}"
+        line = linecache.getline(file, number).strip()
+        ours = str(frame.f_globals.get("__name__")).startswith("attn_course.")
+        if line and not ours and "site-packages" not in file:
+            return f"{said}, in line {number}: {line}"
     return said

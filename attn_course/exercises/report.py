@@ -8,9 +8,17 @@ from attn_course.notebook import marked
 
 VERDICTS = {"passed": "right", "failed": "not right yet", "not attempted": "not attempted"}
 WITHHELD = (
-    "The bug that was to be found is still there. If you give up, `report.misconceptions` says "
-    "what it is."
+    "The bug that was to be found is still there. If you give up, "
+    '`check("{0}", {0}).misconceptions[0].message` says what it is.'
 )
+EMPTY = "There is nothing to check yet: the answer is not filled in, or it returns nothing."
+# Everything that the page around the card could color or align otherwise is set here: a page may
+# give code a color of its own, which is not readable on every background.
+CELL = "text-align: left; vertical-align: baseline; padding: 0.25em 0.6em; border: 0"
+HEAD = f"{CELL}; font-weight: 600; white-space: nowrap"
+TEXT = f"{CELL}; font-family: inherit; line-height: 1.4; overflow-wrap: anywhere"
+PLAIN = "margin: 0; padding: 0; border: 0; background: none; color: inherit; overflow: visible"
+NUMBERS = f"{PLAIN}; font-size: 0.9em; line-height: 1.35; white-space: pre"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +72,10 @@ class Report:
         return self.status == "passed"
 
     def _told(self) -> list[tuple[str, str]]:
+        if self.status == "not attempted":
+            return [(EMPTY, "")]
         if self.withheld:
-            return [(WITHHELD, "")]
+            return [(WITHHELD.format(self.exercise), "")]
         return [(slip.message, slip.page) for slip in self.misconceptions]
 
     def __str__(self):
@@ -83,24 +93,40 @@ class Report:
     def _repr_html_(self) -> str:
         """Return the card that a notebook shows. It takes the colors of the page around it."""
         color = {"passed": "#2a9d4a", "failed": "#c4501b", "not attempted": "#808080"}[self.status]
-        parts = [f"<p><strong>{_escaped(self.exercise)}: {VERDICTS[self.status]}</strong></p>"]
+        name = _escaped(self.exercise)
+        parts = [f"<strong>{name}: {VERDICTS[self.status]}</strong>"]
         for message, page in self._told():
-            again = f" Read again: <code>book/{_escaped(page)}</code>." if page else ""
-            parts.append(f"<p>{marked(message)}{again}</p>")
+            again = f" Read again: `book/{page}`." if page else ""
+            parts.append(_marked(message + again))
         if self.evidence is not None:
-            left = 'style="text-align: left; vertical-align: top"'
-            plain = 'style="margin: 0; background: none; border: 0; padding: 0"'
-            rows = "".join(
-                f'<tr><th scope="row" {left}>{_escaped(name)}</th>'
-                f"<td {left}><pre {plain}>{_escaped(text)}</pre></td></tr>"
-                for name, text in self.evidence.rows().items()
-            )
-            parts.append(f"<p>The smallest case that shows it:</p><table>{rows}</table>")
-        parts += [f"<p>{marked(remark)}</p>" for remark in self.remarks]
+            parts.append("The smallest case that shows it:")
+        parts = [f'<p style="margin: 0.4em 0">{part}</p>' for part in parts]
+        if self.evidence is not None:
+            parts.append(_table(self.evidence.rows()))
+        parts += [f'<p style="margin: 0.4em 0">{_marked(remark)}</p>' for remark in self.remarks]
         return (
-            f'<section aria-label="Check of {_escaped(self.exercise)}" style="overflow-x: auto; '
-            f'border-left: 0.3em solid {color}; padding: 0 0 0 1em">{"".join(parts)}</section>'
+            f'<section aria-label="Check of {name}" style="margin: 0.5em 0; padding: 0 0 0 1em; '
+            f'border-left: 0.3em solid {color}">{"".join(parts)}</section>'
         )
+
+
+def _table(rows: dict[str, str]) -> str:
+    """Return `rows` as a table: sentences wrap, numbers keep their columns and scroll."""
+    lines = []
+    for name, text in rows.items():
+        if name in ("case", "problem"):
+            cell = f'<td style="{TEXT}">{_escaped(text)}</td>'
+        else:
+            cell = f'<td style="{CELL}"><pre style="{NUMBERS}">{_escaped(text)}</pre></td>'
+        lines.append(f'<tr><th scope="row" style="{HEAD}">{_escaped(name)}</th>{cell}</tr>')
+    return (
+        '<div style="overflow-x: auto"><table style="border-collapse: collapse; margin: 0; '
+        f'font-size: inherit; color: inherit">{"".join(lines)}</table></div>'
+    )
+
+
+def _marked(text: str) -> str:
+    return marked(text).replace("<code>", '<code style="color: inherit">')
 
 
 def _escaped(text: str) -> str:
