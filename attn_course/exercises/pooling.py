@@ -20,6 +20,10 @@ def pooled(slips, x, query, mask=True, *, scale=1.0):
     factor = 1.0 if "scale ignored" in slips else scale
     if "divided by the root" in slips:
         factor = scale / np.sqrt(x.shape[-1])
+    if "hidden rows set to zero" in slips:
+        x, mask = np.where(np.asarray(mask)[..., None], x, 0), True
+    if "scale after softmax" in slips:
+        factor = 1.0
     scores = (x * (factor * query)).sum(axis=-1)
     if "a softmax for every entry" in slips:
         each = x * (factor * query)
@@ -39,7 +43,7 @@ def pooled(slips, x, query, mask=True, *, scale=1.0):
         exponentials = np.exp(masked - masked.max(axis=-1, keepdims=True))
         weights = exponentials / exponentials.sum(axis=-1, keepdims=True)
     else:
-        weights = softmax(masked)
+        weights = softmax(masked, axis=0 if "softmax over the first axis" in slips else -1)
     if "mask after softmax" in slips:
         weights = np.where(mask, softmax(scores), 0)
     if "the mean, not weighted" in slips:
@@ -48,6 +52,10 @@ def pooled(slips, x, query, mask=True, *, scale=1.0):
     if "the heaviest row" in slips:
         top = np.eye(scores.shape[-1], dtype=x.dtype)[masked.argmax(axis=-1)]
         weights = np.where(masked.max(axis=-1, keepdims=True) == -np.inf, 0, top)
+    if "mean instead of sum" in slips:
+        return (weights[..., None] * x).mean(axis=-2)
+    if "scale after softmax" in slips:
+        weights = scale * weights
     return (weights[..., None] * x).sum(axis=-2)
 
 
@@ -102,10 +110,11 @@ ATTENTION_POOLING = Exercise(
     difficulty=1,
     minutes=12,
     prompt=(
-        "Average the rows of `x`, (..., n, d), into one, (..., d): the weight of row j is the "
-        "softmax over the rows of `scale` times $x_j \\cdot \\mathrm{query}$, with `query` (d,). "
-        "`mask`, (..., n), is True for the rows that may be looked at. Where there is none, the "
-        "result is zeros. There is no division by $\\sqrt d$ here."
+        "Average the n rows of `x`, (..., n, d), into one, (..., d). The score of row $x_j$ is "
+        "`scale` times $x_j \\cdot \\mathrm{query}$, where `query` is (d,). The weights are the "
+        "softmax of the scores over the rows. `mask`, (..., n), is True for the rows that may be "
+        "looked at; where there is no such row, the result is zeros. Nothing is divided by "
+        "$\\sqrt d$. `softmax` turns a row of -inf into zeros."
     ),
     starter=(
         "import numpy as np\n\n"
@@ -123,13 +132,14 @@ ATTENTION_POOLING = Exercise(
     slips=(
         Slip(
             "a softmax for every entry",
-            "Every entry of a row gets a weight of its own. A row has one score and one weight; "
-            "this is the mistake of the first source's example.",
+            "Every entry of a row gets a weight of its own, as in the first source's example. A "
+            "row has one score and one weight.",
             FIRST,
         ),
         Slip(
             "the mean, not weighted",
-            "All rows weigh the same. This is the mean.",
+            "All rows weigh the same: this is the mean. Each row has the weight that its score "
+            "gives it.",
             PAGE,
         ),
         Slip(
@@ -142,7 +152,25 @@ ATTENTION_POOLING = Exercise(
             "Masked scores are 0 instead of -inf. exp(0) is 1: such rows still count.",
             "algorithm/masks",
         ),
+        Slip(
+            "hidden rows set to zero",
+            "Hidden rows are replaced by zeros. Their scores are then 0, and exp(0) is 1, so they "
+            "take weight from the others.",
+            "algorithm/masks",
+        ),
         Slip("mask ignored", "The argument `mask` has no effect.", "algorithm/masks"),
+        Slip(
+            "mean instead of sum",
+            "The weighted rows are averaged, which divides them by n. The weights sum to 1 "
+            "already: add the weighted rows.",
+            PAGE,
+        ),
+        Slip(
+            "softmax over the first axis",
+            "Softmax runs over the first axis of the scores. In a batch that is not the axis of "
+            "the rows, which is the last one.",
+            "concepts/softmax",
+        ),
         Slip(
             "mask turned around",
             "The mask is turned around. True says that a row may be looked at.",
@@ -156,14 +184,20 @@ ATTENTION_POOLING = Exercise(
         ),
         Slip("scale ignored", "The argument `scale` has no effect.", PAGE),
         Slip(
+            "scale after softmax",
+            "The weights or the result are multiplied by `scale`. It multiplies the scores, before "
+            "softmax.",
+            PAGE,
+        ),
+        Slip(
             "a mask that hides all",
-            "Where the mask hides every row the result is NaN. It is zeros.",
+            "Where the mask hides every row, the result is NaN. It should be zeros.",
             "algorithm/masks",
         ),
         OVERFLOW,
         Slip(
             "the heaviest row",
-            "The row with the largest weight is taken alone.",
+            "The row with the largest weight is taken alone. All rows count, each by its weight.",
             "concepts/kinds",
         ),
         Slip(
@@ -182,15 +216,13 @@ KERNEL = Lines(
     "def kernel_regression(q, k, v, bandwidth):",
     (
         "weights = softmax(distances)",
-        "steps = (q[:, None, :] - k[None, :, :]) / bandwidth",
-        "return weights.T @ v",
-        "distances = (steps**2).sum(axis=-1) / 2",
-        "weights = softmax(-distances)",
-        "steps = q[:, None, :] - k[None, :, :]",
+        "steps = steps / bandwidth",
         "return weights @ v",
+        "distances = (steps**2).sum(axis=-1) / 2",
         "weights = softmax(-distances, axis=0)",
+        "steps = q[:, None, :] - k[None, :, :]",
         "distances = np.sqrt((steps**2).sum(axis=-1))",
-        "return weights @ k",
+        "weights = softmax(-distances)",
     ),
     (softmax,),
 )
@@ -203,29 +235,31 @@ KERNEL_REGRESSION = Exercise(
     difficulty=1,
     minutes=8,
     prompt=(
-        "Kernel regression averages the values `v`, (keys, e), for each query, with the weights "
-        "softmax of $-\\lVert q - k \\rVert^2 / (2\\, \\mathrm{bandwidth}^2)$ over the keys. `q` "
-        "is (queries, d), `k` is (keys, d). Four of the lines, in order, do this; the others "
-        "belong nowhere."
+        "Kernel regression averages the values for each query. The weight of a key is the softmax "
+        "over the keys of $-\\lVert q - k \\rVert^2 / (2\\, \\mathrm{bandwidth}^2)$. `q` is "
+        "(queries, d), `k` is (keys, d), `v` is (keys, e), and the result is (queries, e). Put the "
+        "lines in order. Three of them belong nowhere. Answer with letters."
     ),
     hints=(
-        "Score, weigh, average: the score takes two lines.",
-        "Near keys must weigh more, so the sign of the distance matters.",
-        "Steps over the bandwidth, half their squared length, softmax of its negative, average of "
-        "the values.",
+        "Score, weigh, average: the score takes three lines.",
+        "Near keys must weigh more than far ones. For each query, the weights of the keys sum to "
+        "1.",
+        "The steps from keys to queries, these over the bandwidth, half their squared lengths, the "
+        "softmax of the negatives, the average of the values.",
     ),
     solve=Orders(
         KERNEL,
-        "BDEG",
+        "FBDHC",
         {
-            "the farthest weigh most": "BDAG",
-            "bandwidth forgotten": "FDEG",
-            "softmax over the queries": "BDHG",
-            "distance instead of its square": "BIEG",
-            "keys averaged": "BDEJ",
-            "distance, and no bandwidth": "FIEG",
-            "the farthest, and no bandwidth": "FDAG",
-            "keys averaged by the farthest": "BDAJ",
+            "the farthest weigh most": "FBDAC",
+            "bandwidth forgotten": "FDHC",
+            "softmax over the queries": "FBDEC",
+            "distance instead of its square": "FBGHC",
+            "distance, and no bandwidth": "FGHC",
+            "the farthest, and no bandwidth": "FDAC",
+            "over the queries, and no bandwidth": "FDEC",
+            "the farthest, by distance": "FBGAC",
+            "over the queries, by distance": "FBGEC",
         },
     ),
     slips=(
@@ -236,23 +270,25 @@ KERNEL_REGRESSION = Exercise(
         ),
         Slip(
             "bandwidth forgotten",
-            "The steps are not divided by the bandwidth, which has no effect.",
+            "The bandwidth has no effect: the steps are not divided by it, or only after the "
+            "distances are computed.",
             "background/averages",
         ),
         Slip(
             "softmax over the queries",
-            "The weights of a key over the queries sum to 1. For each query, those of the keys do.",
+            "Softmax runs over the queries: for each key, the weights of the queries sum to 1. For "
+            "each query, those of the keys should.",
             "concepts/softmax",
         ),
         Slip(
             "distance instead of its square",
-            "The score is the distance. It is half its square.",
+            "The weights are made from the distance. They should be made from half its square.",
             "background/averages",
         ),
-        Slip("keys averaged", "The keys are averaged, not the values.", "concepts/query_key_value"),
         Slip(
             "distance, and no bandwidth",
-            "The score is the distance, where half its square over the bandwidth is asked for.",
+            "The weights are made from the distance, not from half its square, and the bandwidth "
+            "has no effect.",
             "background/averages",
         ),
         Slip(
@@ -261,9 +297,21 @@ KERNEL_REGRESSION = Exercise(
             "background/averages",
         ),
         Slip(
-            "keys averaged by the farthest",
-            "The keys are averaged in place of the values, and the farthest weigh most.",
+            "over the queries, and no bandwidth",
+            "Softmax runs over the queries, not over the keys, and the bandwidth has no effect.",
+            "concepts/softmax",
+        ),
+        Slip(
+            "the farthest, by distance",
+            "The sign is turned around, so the farthest keys weigh most, and the distance stands "
+            "where half its square should.",
             "background/averages",
+        ),
+        Slip(
+            "over the queries, by distance",
+            "Softmax runs over the queries, not over the keys, and the distance stands where half "
+            "its square should.",
+            "concepts/softmax",
         ),
     ),
     cases=lambda rng: [
@@ -279,7 +327,7 @@ KERNEL_REGRESSION = Exercise(
             ("a narrow kernel", 4, 3, 2, 2, 0.2),
         )
     ],
-    right=("BDEG", "b, d, e, g"),
+    right=("FBDHC", "f, b, d, h, c"),
     lines=KERNEL,
 )
 
@@ -297,8 +345,8 @@ def estimate(slips, q, k, v, bandwidth):
         return np.einsum("...ij,...ije->...ie", weights, differences)
     if "not weighted" in slips:
         weights = np.full_like(weights, 1 / k.shape[-2])
-    if "weights squared" in slips:
-        weights = weights**2
+    if "spread of weighted values" in slips:
+        return np.std(weights[..., None] * v[..., None, :, :], axis=-2)
     variance = np.einsum("...ij,...ije->...ie", weights, differences**2)
     if "one key less" in slips:
         variance = variance * k.shape[-2] / max(1, k.shape[-2] - 1)
@@ -335,11 +383,11 @@ SPREAD = Exercise(
     difficulty=2,
     minutes=15,
     prompt=(
-        "An average says nothing about how far the values lie from it. Return for each query the "
-        "standard deviation of the values under its kernel weights: the root of "
-        "$\\sum_j a_{ij} (v_j - m_i)^2$, where $m_i = \\sum_j a_{ij} v_j$. `q` is (queries, d), "
-        "`k` is (keys, d), `v` is (keys, e); the result is (queries, e). `kernel_weights(q, k, "
-        "bandwidth)` gives the weights."
+        "An average does not say how far the values lie from it. Return for each query i, and for "
+        "each of the e entries of a value, the standard deviation under the kernel weights "
+        "$a_{ij}$: the root of $\\sum_j a_{ij} (v_j - m_i)^2$, where $m_i = \\sum_j a_{ij} v_j$. "
+        "`q` is (queries, d), `k` is (keys, d), `v` is (keys, e), and the result is (queries, e). "
+        "`kernel_weights(q, k, bandwidth)` gives the weights, (queries, keys)."
     ),
     starter=(
         "import numpy as np\n\n"
@@ -362,7 +410,7 @@ SPREAD = Exercise(
         ),
         Slip(
             "not weighted",
-            "The squares are averaged alike. They have the weights of the query.",
+            "All squares weigh the same. They have the weights of the query.",
             PAGE,
         ),
         Slip(
@@ -371,16 +419,26 @@ SPREAD = Exercise(
             PAGE,
         ),
         Slip(
-            "one key less",
-            "It was multiplied by n / (n - 1), as for a sample without weights.",
+            "spread of weighted values",
+            "This is the standard deviation of the values times their weights. The weights belong "
+            "to the squared differences, not to the values.",
             PAGE,
         ),
         Slip(
-            "of the mean", "It was divided by the number of keys, as for the error of a mean.", PAGE
+            "one key less",
+            "The variance is multiplied by n / (n - 1), as for a sample without weights. Here the "
+            "weights sum to 1, and nothing is corrected.",
+            PAGE,
+        ),
+        Slip(
+            "of the mean",
+            "The variance is divided by the number of keys, as for the error of a mean. The spread "
+            "of the values is asked for.",
+            PAGE,
         ),
         Slip(
             "sizes of the differences",
-            "The mean size of the differences is taken, not the root of their mean square.",
+            "The mean of the absolute differences is taken, not the root of their mean square.",
             PAGE,
         ),
         Slip(
@@ -388,7 +446,6 @@ SPREAD = Exercise(
             "The differences are averaged without a square. They cancel.",
             PAGE,
         ),
-        Slip("weights squared", "The weights are squared with the differences.", PAGE),
         Slip(
             "bandwidth forgotten", "The argument `bandwidth` has no effect.", "background/averages"
         ),
@@ -450,7 +507,7 @@ AVERAGE = Exercise(
         },
     ),
     slips=(
-        Slip("the mean", "This is the mean. The weights differ.", PAGE),
+        Slip("the mean", "This is the mean of the three values. Their weights differ.", PAGE),
         Slip(
             "the sum of exponentials times values",
             "The exponentials were not divided by their sum, 8.",
@@ -473,7 +530,11 @@ AVERAGE = Exercise(
             "The weights sum to 1 already. Nothing more is divided.",
             PAGE,
         ),
-        Slip("the values in reverse", "The weights belong to the values in the other order.", PAGE),
+        Slip(
+            "the values in reverse",
+            "The values were taken in reverse order. The first score belongs to the value 2.",
+            PAGE,
+        ),
     ),
     right=((2 + 6 + 40) / 8, np.array([2, 3, 8]) @ [1, 2, 5] // 8),
 )

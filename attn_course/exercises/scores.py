@@ -6,14 +6,23 @@ import numpy as np
 
 from attn_course.exercises.exercise import Case, Exercise, Slip, predictions
 from attn_course.reference.scores import cosine_scores
+from attn_course.reference.softmax import softmax
 
 PAGE = "algorithm/scores"
+
+ALREADY = Slip(
+    "weights already",
+    "Softmax is applied already, so the result holds weights. The scores themselves are asked for.",
+    "concepts/softmax",
+)
 
 
 def additive(slips, q, k, w_q, w_k, v):
     """Compare queries and keys by a network of one hidden layer."""
     if "projections exchanged" in slips:
         w_q, w_k = w_k, w_q
+    if "one projection" in slips:
+        w_k = w_q
     asked, offered = q @ w_q, k @ w_k
     if "keys left out" in slips:
         offered = np.zeros_like(offered)
@@ -44,6 +53,8 @@ def additive(slips, q, k, w_q, w_k, v):
         scores = np.tanh(inner @ v)
     if "divided by the root" in slips:
         scores = scores / math.sqrt(v.shape[-1])
+    if "weights already" in slips:
+        scores = softmax(scores)
     return scores.swapaxes(-1, -2) if "keys by queries" in slips else scores
 
 
@@ -93,28 +104,35 @@ ADDITIVE = Exercise(
     difficulty=2,
     minutes=12,
     prompt=(
-        "Compare each query with each key by a network of one hidden layer: $\\tanh(q W_q + k W_k) "
-        "\\cdot v$. `q` is (..., queries, dq), `k` is (..., keys, dk), `w_q` is (dq, hidden), "
-        "`w_k` is (dk, hidden) and `v` is (hidden,). The result is (..., queries, keys). Nothing "
-        "is divided by a root."
+        "Compare each query with each key by a network of one hidden layer. The score of a query q "
+        "and a key k is $\\tanh(q W_q + k W_k) \\cdot v$. `q` is (..., queries, dq), `k` is (..., "
+        "keys, dk), `w_q` is (dq, hidden), `w_k` is (dk, hidden) and `v` is (hidden,). Return the "
+        "scores, (..., queries, keys). Nothing is divided by a root."
     ),
     starter=("import numpy as np\n\n\ndef additive_scores(q, k, w_q, w_k, v):\n    ...\n"),
     hints=(
-        "Every query must meet every key before tanh: which shape has the hidden layer?",
+        "Every query must meet every key before tanh. Which shape does the hidden layer have?",
         "`(q @ w_q)[..., :, None, :]` is (..., queries, 1, hidden).",
         "Add it to `(k @ w_k)[..., None, :, :]`, take tanh, and multiply by `v` with `@`.",
     ),
     solve=additive,
     slips=(
-        Slip("no tanh", "There is no tanh, so the score is a sum: of query, and of key.", PAGE),
+        Slip(
+            "no tanh",
+            "There is no tanh, so a score is a number of the query plus a number of the key. "
+            "Softmax over the keys then gives every query the same weights.",
+            PAGE,
+        ),
         Slip(
             "tanh at the end",
-            "tanh goes over the score. It goes over the hidden layer, before `v`.",
+            "tanh is taken of the score. It is taken of the hidden layer, before the product with "
+            "`v`.",
             PAGE,
         ),
         Slip(
             "tanh of each",
-            "Query and key go through tanh one by one. Then no unit can react to the pair.",
+            "tanh is taken of query and key one by one, and then they are added. No hidden unit "
+            "can react to the pair.",
             PAGE,
         ),
         Slip(
@@ -124,7 +142,12 @@ ADDITIVE = Exercise(
         ),
         Slip(
             "summed, not weighed by v",
-            "The hidden units are summed. `v` weighs them.",
+            "The hidden units are summed as they are. `v` weighs them.",
+            PAGE,
+        ),
+        Slip(
+            "one projection",
+            "Both queries and keys are multiplied by `w_q`. The keys have a matrix of their own.",
             PAGE,
         ),
         Slip(
@@ -134,17 +157,18 @@ ADDITIVE = Exercise(
         ),
         Slip(
             "projections exchanged",
-            "`w_q` is applied to the keys and `w_k` to the queries.",
+            "`w_q` is applied to the keys and `w_k` to the queries. It is the other way around.",
             PAGE,
         ),
         Slip("keys left out", "The keys have no effect: all scores of a query are equal.", PAGE),
         Slip("queries left out", "The queries have no effect: all rows are equal.", PAGE),
         Slip(
             "divided by the root",
-            "The scores are divided by the root of the width. That is for dot products, whose "
-            "terms add up.",
+            "The scores are divided by the root of the number of hidden units. Nothing is divided "
+            "here; the root is for dot products, whose terms grow in number with the width.",
             PAGE,
         ),
+        ALREADY,
         Slip("relu", "The hidden layer has a ReLU. It has a tanh.", PAGE),
         Slip("sigmoid", "The hidden layer has a sigmoid. It has a tanh.", PAGE),
         Slip("subtracted", "The projected key is subtracted. It is added.", PAGE),
@@ -236,8 +260,9 @@ COSINE = Exercise(
     prompt=(
         "The score of a query and a key is the cosine of the angle between them, $q \\cdot k / "
         "(\\lVert q \\rVert\\, \\lVert k \\rVert)$; a vector of zeros has the cosine 0 with "
-        "anything. `q` is (..., queries, d), `k` is (..., keys, d). The program below gives scores "
-        "between -1 and 1, as it should, for most inputs. Which are the others? Mend it."
+        "every vector. `q` is (..., queries, d), `k` is (..., keys, d), and the result is (..., "
+        "queries, keys). For most inputs the program below gives scores between -1 and 1, as it "
+        "should. For which does it not? Mend it."
     ),
     starter=(
         "import numpy as np\n\n\n"
@@ -259,8 +284,17 @@ COSINE = Exercise(
             "be 0.",
             PAGE,
         ),
-        Slip("keys not normalized", "The keys keep their length.", PAGE),
-        Slip("queries not normalized", "The queries keep their length.", PAGE),
+        Slip(
+            "keys not normalized",
+            "The keys are not divided by their lengths, so long keys get scores of large size.",
+            PAGE,
+        ),
+        Slip(
+            "queries not normalized",
+            "The queries are not divided by their lengths, so long queries get scores of large "
+            "size.",
+            PAGE,
+        ),
         Slip(
             "squares without root",
             "The vectors are divided by their squared lengths. The root is missing.",
@@ -268,10 +302,15 @@ COSINE = Exercise(
         ),
         Slip(
             "lengths of columns",
-            "The lengths are those of columns, over all vectors. Each vector has its own.",
+            "The lengths are those of the columns, over all vectors. Each vector is divided by its "
+            "own length.",
             PAGE,
         ),
-        Slip("one length for all", "All vectors are divided by one length.", PAGE),
+        Slip(
+            "one length for all",
+            "All vectors are divided by one length. Each vector has its own.",
+            PAGE,
+        ),
         Slip(
             "divided by the root",
             "The cosines are divided by √d as well. They are bounded by 1 at any width.",
@@ -279,12 +318,14 @@ COSINE = Exercise(
         ),
         Slip(
             "means subtracted",
-            "The means of the vectors are subtracted: this is a correlation.",
+            "From each vector its mean is subtracted: this is a correlation. The cosine takes the "
+            "vectors as they are.",
             PAGE,
         ),
         Slip(
             "sum of sizes",
-            "The length is taken as the sum of sizes, not the root of squares.",
+            "The length is taken as the sum of absolute values. It is the root of the sum of "
+            "squares.",
             PAGE,
         ),
         Slip("the angle itself", "This is the angle. The score is its cosine.", PAGE),
@@ -299,12 +340,16 @@ def correlations(slips, q, k):
     """Compare by Pearson's correlation."""
     if "a mean of products" in slips:
         return q @ k.swapaxes(-1, -2) / q.shape[-1]
+    if "lengths before means" in slips:
+        q, k = (x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (q, k))
     if "means not subtracted" not in slips:
         axis = -2 if "means of columns" in slips else -1
         if "one mean for all" in slips:
             axis = None
         q, k = (x - x.mean(axis=axis, keepdims=True) for x in (q, k))
-    if "lengths not divided" in slips:
+    if "lengths before means" in slips:
+        scores = q @ k.swapaxes(-1, -2)
+    elif "lengths not divided" in slips:
         scores = q @ k.swapaxes(-1, -2) / q.shape[-1]
     elif "a vector of equal entries" in slips:
         scores = cosines({*slips, "a vector of zeros"}, q, k)
@@ -361,12 +406,12 @@ CORRELATION = Exercise(
     difficulty=2,
     minutes=8,
     prompt=(
-        "The second source says that attention weighs by the correlation of its inputs, and takes "
-        "products. The program below does so too. Mend it until it returns Pearson's correlation "
-        "of each query with each key: from every vector subtract the mean of its entries, then "
-        "take the cosine of the angle between the two.\n\n"
+        "The second source says that attention weighs by the correlation of its inputs, and then "
+        "takes products. So does the program below. Mend it, so that it returns Pearson's "
+        "correlation of each query with each key: from every vector subtract the mean of its "
+        "entries, then take the cosine of the angle between the two.\n\n"
         "`q` is (..., queries, d), `k` is (..., keys, d), the result (..., queries, keys). A "
-        "vector whose entries are all equal has the correlation 0 with anything."
+        "vector whose entries are all equal has the correlation 0 with every vector."
     ),
     starter=(
         "def correlation_scores(q, k):\n"
@@ -389,7 +434,7 @@ CORRELATION = Exercise(
         ),
         Slip(
             "means not subtracted",
-            "The means are not subtracted: this is the cosine of the angle.",
+            "The means are not subtracted: this is the cosine of the angle between the vectors.",
             PAGE,
         ),
         Slip(
@@ -399,8 +444,14 @@ CORRELATION = Exercise(
         ),
         Slip(
             "a vector of equal entries",
-            "A vector of equal entries has length 0 without its mean, and 0 / 0 is NaN. Its "
+            "A vector of equal entries is all 0 once its mean is subtracted, and 0 / 0 is NaN. Its "
             "correlation is taken to be 0.",
+            PAGE,
+        ),
+        Slip(
+            "lengths before means",
+            "The vectors are divided by their lengths before the means are subtracted. The length "
+            "that counts is that of what is left after the mean is gone.",
             PAGE,
         ),
         Slip(
@@ -450,12 +501,22 @@ def distances(slips, q, k, scale=1.0):
         squares = squares - (k**2).sum(axis=-1)[..., None, :]
     if "the product with the wrong sign" in slips:
         squares = ((q[..., :, None, :] + k[..., None, :, :]) ** 2).sum(axis=-1)
+    if "the product once" in slips:
+        squares = squares + q @ k.swapaxes(-1, -2)
+    if "summed before the square" in slips:
+        squares = steps.sum(axis=-1) ** 2
+    if "divided by the root" in slips:
+        squares = squares / math.sqrt(q.shape[-1])
     half = 1.0 if "not halved" in slips else 0.5
     sign = 1 if "sign turned around" in slips else -1
     factor = 1.0 if "scale ignored" in slips else scale
     if "divided by the scale" in slips:
         factor = 1 / scale
     scores = sign * half * factor * squares
+    if "the exponential already" in slips:
+        scores = np.exp(scores)
+    if "weights already" in slips:
+        scores = softmax(scores)
     return scores.swapaxes(-1, -2) if "keys by queries" in slips else scores
 
 
@@ -490,14 +551,15 @@ DISTANCE = Exercise(
     prompt=(
         "Score a query and a key by minus half their squared distance, times `scale`: "
         "$-\\mathrm{scale} \\cdot \\lVert q - k \\rVert^2 / 2$. `q` is (..., queries, d), `k` is "
-        "(..., keys, d), the result is (..., queries, keys). Softmax of these scores are the "
-        "weights of kernel regression. If all keys have the same length, they are those of the dot "
-        "product too: can you see why?"
+        "(..., keys, d), and the result is (..., queries, keys). The softmax of these scores gives "
+        "the weights of kernel regression. If all keys have the same length, the dot products "
+        "times `scale` give the same weights: can you see why?"
     ),
     starter="import numpy as np\n\n\ndef distance_scores(q, k, scale=1.0):\n    ...\n",
     hints=(
-        "Write the square of the difference as three terms. Which of them does softmax over the "
-        "keys not see?",
+        "Every query must meet every key. Which shape do the differences have? (For the last "
+        "question: write the square of a difference as three terms. Which of them is the same for "
+        "all keys?)",
         "`q[..., :, None, :] - k[..., None, :, :]` is (..., queries, keys, d).",
         "Square it, sum over the last axis, times `-scale / 2`.",
     ),
@@ -505,10 +567,16 @@ DISTANCE = Exercise(
     slips=(
         Slip(
             "sign turned around",
-            "The sign is missing: the farthest keys get the largest scores.",
+            "The minus is missing: the farthest keys get the largest scores.",
             PAGE,
         ),
         Slip("not halved", "The squared distance is not halved.", PAGE),
+        Slip(
+            "the product once",
+            "The product of query and key is subtracted once. The square of a difference has it "
+            "twice.",
+            PAGE,
+        ),
         Slip(
             "distance instead of its square",
             "The distance stands where its square should.",
@@ -528,7 +596,29 @@ DISTANCE = Exercise(
         Slip(
             "divided by the scale", "The scores are divided by `scale`. It multiplies them.", PAGE
         ),
-        Slip("sum of sizes", "The sizes of the differences are summed, not their squares.", PAGE),
+        Slip(
+            "summed before the square",
+            "The differences are summed first and squared then, so those of unlike sign cancel. "
+            "The square comes before the sum.",
+            PAGE,
+        ),
+        Slip(
+            "the exponential already",
+            "The exponential is taken already: this is the kernel. The scores are what softmax "
+            "takes the exponential of.",
+            PAGE,
+        ),
+        ALREADY,
+        Slip(
+            "divided by the root",
+            "The scores are divided by √d, as dot products are. This formula has no such division.",
+            "algorithm/dot_product",
+        ),
+        Slip(
+            "sum of sizes",
+            "The absolute values of the differences are summed, not their squares.",
+            PAGE,
+        ),
         Slip(
             "mean over the width", "The squares are averaged over the width. They are summed.", PAGE
         ),
@@ -537,7 +627,11 @@ DISTANCE = Exercise(
             "Query and key are added before the square. They are subtracted.",
             PAGE,
         ),
-        Slip("keys by queries", "The result is (keys, queries).", "appendix/notation"),
+        Slip(
+            "keys by queries",
+            "The result is (keys, queries). Queries are the rows.",
+            "appendix/notation",
+        ),
     ),
     cases=distance_cases,
     right=(distance_by_norm, distance_by_entries),
@@ -557,12 +651,14 @@ PARAMETERS = Exercise(
     prompt=(
         f"Queries and keys have width {WIDTH}. The additive score $\\tanh(q W_q + k W_k) \\cdot v$ "
         f"has {HIDDEN} hidden units, the bilinear score is $q W k^\\top$. How many more numbers "
-        "does the bilinear score learn than the additive one? Give an integer."
+        "does the bilinear score learn than the additive one? Give an integer; an expression will "
+        "do."
     ),
     hints=(
-        "What are the shapes of the matrices?",
+        "Which arrays are learned, and what are their shapes?",
         f"The bilinear score has {WIDTH} · {WIDTH} numbers.",
-        f"The additive score has two matrices of {WIDTH} · {HIDDEN}, and `v`.",
+        f"The additive score has two matrices of {WIDTH} · {HIDDEN} numbers each, and `v` with one "
+        "number for each hidden unit.",
     ),
     solve=predictions(
         WIDTH**2 - COUNTS,
@@ -578,12 +674,28 @@ PARAMETERS = Exercise(
         },
     ),
     slips=(
-        Slip("v forgotten", "`v` is learned too.", PAGE),
-        Slip("one matrix for both", "Queries and keys have a matrix each.", PAGE),
-        Slip("a bias counted", "There is no bias in this formula.", PAGE),
-        Slip("two bilinear matrices", "The bilinear score has one matrix.", PAGE),
-        Slip("the additive score's own", "This is what the additive score learns.", PAGE),
-        Slip("the bilinear score's own", "This is what the bilinear score learns.", PAGE),
+        Slip("v forgotten", "`v` is missing in the count. It is learned too.", PAGE),
+        Slip(
+            "one matrix for both",
+            "The additive score was given one matrix. Queries and keys have a matrix each.",
+            PAGE,
+        ),
+        Slip("a bias counted", "A bias was counted too. There is none in these formulas.", PAGE),
+        Slip(
+            "two bilinear matrices",
+            "The bilinear score was given two matrices. It has one.",
+            PAGE,
+        ),
+        Slip(
+            "the additive score's own",
+            "This is how many numbers the additive score learns. The difference is asked for.",
+            PAGE,
+        ),
+        Slip(
+            "the bilinear score's own",
+            "This is how many numbers the bilinear score learns. The difference is asked for.",
+            PAGE,
+        ),
         Slip(
             "the sign turned around",
             "The bilinear score learns more, so the number is positive.",

@@ -91,9 +91,9 @@ WRONG = {
         query_averaged,
         scale_outside,
     ],
-    # No bandwidth, over the queries; no steps; weights before distances; weights transposed; the
-    # farthest by distance; distance, over the queries
-    "kernel_average": ["FDHG", "DEG", "BEDG", "BDEC", "BIAG", "BIHG"],
+    # The bandwidth after the distances; no steps; weights before distances; the bandwidth before
+    # the steps; the wrong sign, and the bandwidth too late; two distances, over the queries
+    "kernel_average": ["FDBHC", "BDHC", "FBHDC", "BFDHC", "FDBAC", "FBGDEC"],
     "kernel_spread": [
         spread_of_weighted_values,
         spread_of_the_keys,
