@@ -25,15 +25,15 @@ def weighed(slips, x, axis=-1, temperature=1.0):
     if "sigmoid" in slips:
         return 1 / (1 + np.exp(-scaled))
     if "one maximum for all" in slips:
-        top = scaled.max(initial=-np.inf)
+        top = scaled.max()
     elif "the mean subtracted" in slips:
         top = scaled.mean(axis=axis, keepdims=True)
     elif "maxima of columns" in slips:
-        top = scaled.max(axis=0, initial=-np.inf)
+        top = scaled.max(axis=0)
     elif slips & {"overflow", "NaN replaced"}:
-        top = np.zeros_like(scaled.max(axis=axis, keepdims=True, initial=-np.inf))
+        top = np.zeros_like(scaled.max(axis=axis, keepdims=True))
     else:
-        top = scaled.max(axis=axis, keepdims=True, initial=-np.inf)
+        top = scaled.max(axis=axis, keepdims=True)
     if "a row of -inf" not in slips:
         top = np.where(top == -np.inf, 0, top)
     shifted = scaled - top
@@ -150,7 +150,6 @@ def weight_cases(rng):
         *score_cases(rng),
         Case("a temperature of 0.5", (x,), {"temperature": 0.5}),
         Case("a temperature of 3 along the first axis", (x, 0, 3.0)),
-        Case("no score", (np.zeros((2, 0)),)),
     ]
 
 
@@ -183,15 +182,14 @@ SOFTMAX = Exercise(
         "Turn the scores `x`, an array of one axis or more, into weights of the same shape that "
         "are not negative and sum to 1 along `axis`: $e^{x_i / t} / \\sum_j e^{x_j / t}$, where "
         "$t > 0$ is the `temperature`. It must work for scores in the thousands. A score of -inf "
-        "gets the weight 0. Where all scores along `axis` are -inf, all weights are 0; an `x` "
-        "without scores is returned as it is."
+        "gets the weight 0. Where all scores along `axis` are -inf, all weights are 0."
     ),
     starter=("import numpy as np\n\n\ndef softmax(x, axis=-1, temperature=1.0):\n    ...\n"),
     hints=(
         "What is exp(1000) in float64? Which numbers may be subtracted from all scores of a row "
         "without changing its weights?",
-        "`x.max(axis=axis, keepdims=True, initial=-np.inf)` is the largest score. It keeps the "
-        "axis, so that it can be subtracted.",
+        "`x.max(axis=axis, keepdims=True)` is the largest score. It keeps the axis, so that it can "
+        "be subtracted.",
         "Divide by the temperature, subtract the maximum, take exp, divide by the sum. Where the "
         "maximum is -inf subtract 0 instead, and where the sum is 0 divide by 1.",
     ),
@@ -265,7 +263,7 @@ def logarithm(slips, x, axis=-1):
     if "no logarithm of the sum" in slips:
         below = total
     if "the maximum forgotten" in slips:
-        return x - below
+        top = np.zeros_like(top)
     if "the maximum alone" in slips:
         below = np.zeros_like(below)
     if "sign turned around" in slips:
