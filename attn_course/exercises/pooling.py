@@ -52,6 +52,10 @@ def pooled(slips, x, query, mask=True, *, scale=1.0):
     if "the heaviest row" in slips:
         top = np.eye(scores.shape[-1], dtype=x.dtype)[masked.argmax(axis=-1)]
         weights = np.where(masked.max(axis=-1, keepdims=True) == -np.inf, 0, top)
+    if "a product over the batch" in slips:
+        return weights @ x
+    if "summed over the first axis" in slips:
+        return (weights[..., None] * x).sum(axis=0)
     if "mean instead of sum" in slips:
         return (weights[..., None] * x).mean(axis=-2)
     if "scale after softmax" in slips:
@@ -163,6 +167,18 @@ ATTENTION_POOLING = Exercise(
             "mean instead of sum",
             "The weighted rows are averaged, which divides them by n. The weights sum to 1 "
             "already: add the weighted rows.",
+            PAGE,
+        ),
+        Slip(
+            "a product over the batch",
+            "`weights @ x` is right without a batch. In a batch the weights, (..., n), are taken "
+            "for one matrix, and every row of them meets every entry of the batch.",
+            PAGE,
+        ),
+        Slip(
+            "summed over the first axis",
+            "The weighted rows are added along the first axis, which in a batch is not that of the "
+            "rows. Counted from the end it always is, axis -2.",
             PAGE,
         ),
         Slip(
@@ -483,9 +499,9 @@ AVERAGE = Exercise(
         "log 5. What is the pooled value? Give an exact number."
     ),
     hints=(
-        "The exponentials of the scores are 1, 2 and 5.",
-        "The weights are 1/8, 2/8 and 5/8.",
-        "2 · 1/8 + 3 · 2/8 + 8 · 5/8.",
+        "What does exp make of log 2? And which numbers are the three weights?",
+        "The exponentials of the scores are 1, 2 and 5. They are divided by their sum.",
+        "The weights are 1/8, 2/8 and 5/8. Each value is multiplied by its weight.",
     ),
     solve=predictions(
         sum(a * x for a, x in zip(FRACTIONS, NUMBERS, strict=True)),

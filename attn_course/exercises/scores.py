@@ -10,6 +10,12 @@ from attn_course.reference.softmax import softmax
 
 PAGE = "algorithm/scores"
 
+ONE_BY_ONE = Slip(
+    "pairs one by one",
+    "Query i meets key i alone, where the shapes allow it at all. Every query must meet every key: "
+    "the shapes need new axes.",
+    PAGE,
+)
 ALREADY = Slip(
     "weights already",
     "Softmax is applied already, so the result holds weights. The scores themselves are asked for.",
@@ -30,9 +36,7 @@ def additive(slips, q, k, w_q, w_k, v):
         asked = np.zeros_like(asked)
     pair = asked[..., :, None, :], offered[..., None, :, :]
     if "pairs one by one" in slips:
-        hidden = asked + offered
-        scores = np.tanh(hidden) @ v
-        return np.broadcast_to(scores[..., :, None], (*scores.shape, k.shape[-2]))
+        return np.tanh(asked + offered) @ v
     inner = pair[0] * pair[1] if "multiplied, not added" in slips else pair[0] + pair[1]
     if "subtracted" in slips:
         inner = pair[0] - pair[1]
@@ -172,11 +176,7 @@ ADDITIVE = Exercise(
         Slip("relu", "The hidden layer has a ReLU. It has a tanh.", PAGE),
         Slip("sigmoid", "The hidden layer has a sigmoid. It has a tanh.", PAGE),
         Slip("subtracted", "The projected key is subtracted. It is added.", PAGE),
-        Slip(
-            "pairs one by one",
-            "Query i meets key i alone. Every query meets every key: the shapes need new axes.",
-            PAGE,
-        ),
+        ONE_BY_ONE,
     ),
     cases=additive_cases,
     right=(additive_by_einsum, additive_by_units),
@@ -507,6 +507,8 @@ def distances(slips, q, k, scale=1.0):
         squares = steps.sum(axis=-1) ** 2
     if "divided by the root" in slips:
         squares = squares / math.sqrt(q.shape[-1])
+    if "pairs one by one" in slips:
+        squares = ((q - k) ** 2).sum(axis=-1)
     half = 1.0 if "not halved" in slips else 0.5
     sign = 1 if "sign turned around" in slips else -1
     factor = 1.0 if "scale ignored" in slips else scale
@@ -572,14 +574,14 @@ DISTANCE = Exercise(
         ),
         Slip("not halved", "The squared distance is not halved.", PAGE),
         Slip(
-            "the product once",
-            "The product of query and key is subtracted once. The square of a difference has it "
-            "twice.",
+            "distance instead of its square",
+            "The distance stands where its square should.",
             PAGE,
         ),
         Slip(
-            "distance instead of its square",
-            "The distance stands where its square should.",
+            "the product once",
+            "The product of query and key is subtracted once. The square of a difference has it "
+            "twice.",
             PAGE,
         ),
         Slip(
@@ -596,6 +598,7 @@ DISTANCE = Exercise(
         Slip(
             "divided by the scale", "The scores are divided by `scale`. It multiplies them.", PAGE
         ),
+        ONE_BY_ONE,
         Slip(
             "summed before the square",
             "The differences are summed first and squared then, so those of unlike sign cancel. "
@@ -701,7 +704,11 @@ PARAMETERS = Exercise(
             "The bilinear score learns more, so the number is positive.",
             PAGE,
         ),
-        Slip("v as wide as a query", "`v` has one number for each hidden unit.", PAGE),
+        Slip(
+            "v as wide as a query",
+            "`v` was counted as wide as a query. It has one number for each hidden unit.",
+            PAGE,
+        ),
     ),
     right=(float(WIDTH**2 - COUNTS), np.array(WIDTH * WIDTH - HIDDEN * (WIDTH + WIDTH + 1))),
 )
