@@ -25,12 +25,14 @@ def compared(slips, q, k):
         return q.swapaxes(-1, -2) @ k
     if "every axis transposed" in slips:
         return q @ k.T
+    if "the keys ask" in slips:
+        return k @ q.swapaxes(-1, -2)
     return q @ k.swapaxes(-1, -2)
 
 
 def usual_scale(slips, q, k):
     """Return what scores are multiplied by."""
-    if "unscaled" in slips:
+    if slips & {"unscaled", "weights divided by the root"}:
         return 1.0
     if "divided by the width" in slips:
         return 1 / q.shape[-1]
@@ -65,8 +67,16 @@ def scored(slips, q, k, mask=True, *, bias=0.0, scale=None, softcap=None):
     if "mask turned around" in slips:
         mask = np.logical_not(mask)
     hidden = -1e9 if "a large negative number" in slips else -np.inf
+    if "masked scores are zero" in slips:
+        hidden = 0.0
     masked_late = "mask after softmax" in slips
     masked = scores if masked_late else np.where(mask, scores, hidden)
+    if "a large negative number added" in slips:
+        masked = scores + np.logical_not(mask) * -1e9
+    if "mask added" in slips:
+        masked = scores + mask
+    if "mask times minus infinity" in slips:
+        masked = scores + np.logical_not(mask) * -np.inf
     axis = -2 if "softmax over the queries" in slips else -1
     if "overflow" in slips:
         exponentials = np.exp(masked)
@@ -76,6 +86,8 @@ def scored(slips, q, k, mask=True, *, bias=0.0, scale=None, softcap=None):
         weights = exponentials / exponentials.sum(axis=axis, keepdims=True)
     else:
         weights = softmax(masked, axis=axis)
+    if "weights divided by the root" in slips:
+        weights = weights / math.sqrt(q.shape[-1])
     return np.where(mask, weights, 0) if masked_late else weights
 
 
@@ -94,8 +106,8 @@ def attended(slips, q, k, v, mask=True, *, bias=0.0, scale=None, softcap=None):
 WEIGHTS = (
     Slip(
         "unscaled",
-        "The scores are not divided by √d. They spread √d times as far, so softmax gives nearly "
-        "everything to one key.",
+        "The scores are not divided by √d. They spread √d times as far, so with a large d softmax "
+        "gives nearly everything to one key.",
         PAGE,
     ),
     Slip(
@@ -122,9 +134,33 @@ WEIGHTS = (
         "algorithm/masks",
     ),
     Slip(
+        "masked scores are zero",
+        "Hidden keys have the score 0 instead of -inf, as where scores are multiplied by the mask. "
+        "exp(0) is 1, so hidden keys still get weight.",
+        "algorithm/masks",
+    ),
+    Slip(
+        "mask times minus infinity",
+        "A mask of 0 and 1 is multiplied by -inf, and 0 · -inf is NaN. Choose between the score "
+        "and -inf with `np.where`.",
+        "algorithm/masks",
+    ),
+    Slip(
+        "mask added",
+        "The boolean mask is added to the scores: True adds 1, False adds 0. That hides nothing; "
+        "the score of a hidden key must be -inf.",
+        "algorithm/masks",
+    ),
+    Slip(
         "a large negative number",
-        "A query that may look nowhere looks everywhere alike, as it does where masked scores are "
-        "-1e9 instead of -inf. It should get zeros.",
+        "A query that may look nowhere looks at all keys alike. That happens where masked scores "
+        "are -1e9 instead of -inf. Such a query gets zeros.",
+        "algorithm/masks",
+    ),
+    Slip(
+        "a large negative number added",
+        "A query that may look nowhere looks at the keys as if there were no mask. That happens "
+        "where -1e9 is added to masked scores. Such a query gets zeros: put -inf in their place.",
         "algorithm/masks",
     ),
     Slip(
@@ -134,15 +170,27 @@ WEIGHTS = (
         "code/second_example",
     ),
     Slip(
+        "the keys ask",
+        "This is K Qᵀ: it has a row for each key, and keys weigh queries. A row is for a query, "
+        "which weighs the keys.",
+        "concepts/query_key_value",
+    ),
+    Slip(
         "overflow",
         "Large scores overflow in exp. Subtract the largest score of each row first; the weights "
-        "do not change by it.",
+        "stay the same.",
         "concepts/softmax",
     ),
     Slip(
         "divided by the width",
-        "The scores are divided by d, not by √d. A dot product of d terms has a standard "
-        "deviation of √d.",
+        "The scores are divided by d, not by √d. Where entries have variance 1, a dot product of d "
+        "terms has the standard deviation √d.",
+        PAGE,
+    ),
+    Slip(
+        "weights divided by the root",
+        "The weights are divided by √d, so they no longer sum to 1. It is the scores that are "
+        "divided, before softmax.",
         PAGE,
     ),
     Slip(
@@ -153,7 +201,7 @@ WEIGHTS = (
     ),
     Slip(
         "every axis transposed",
-        "`k.T` turns all axes around, the batch and the heads as well. Exchange the last two: "
+        "`k.T` reverses all axes, those of the batch and the heads as well. Exchange the last two: "
         "`k.swapaxes(-1, -2)`.",
         "algorithm/multi_head",
     ),
@@ -167,8 +215,8 @@ WEIGHTS = (
     Slip("bias ignored", "The argument `bias` has no effect.", "algorithm/positions"),
     Slip(
         "bias scaled too",
-        "The bias is added before the scores are scaled, and is scaled with them. It is added to "
-        "the scaled scores.",
+        "The bias is added before the scores are scaled, and is scaled with them. It is added "
+        "afterwards, to the scaled scores.",
         "appendix/notation",
     ),
     Slip("softcap ignored", "The argument `softcap` has no effect.", "appendix/notation"),
@@ -199,8 +247,8 @@ OUTPUT = (
     ),
     Slip(
         "heaviest value alone",
-        "The value with the largest weight is taken alone. Attention averages all of them by "
-        "their weights.",
+        "The value with the largest weight is taken alone. Attention averages all values by their "
+        "weights.",
         "concepts/kinds",
     ),
 )
@@ -309,12 +357,12 @@ ATTENTION = Exercise(
     minutes=20,
     prompt=(
         "Average the rows of `v` for each query: $\\mathrm{softmax}(q k^\\top / \\sqrt d)\\, v$, "
-        "with all that can stand between score and softmax. In order: scale (by default "
-        "$1/\\sqrt d$), then `softcap * tanh(scores / softcap)` if there is a softcap, then add "
-        "`bias`, then mask.\n\n"
-        "`q` is (..., queries, d), `k` (..., keys, d) and `v` (..., keys, e); `mask` is True where "
-        "a query may look, and broadcasts to (..., queries, keys). A query that may look nowhere "
-        "gets zeros. `softmax` turns a row of -inf into zeros."
+        "with all that can stand between score and softmax. In order: multiply by `scale` (if it "
+        "is None, by $1/\\sqrt d$), then `softcap * tanh(scores / softcap)` unless `softcap` is "
+        "None, then add `bias`, then mask.\n\n"
+        "`q` is (..., queries, d), `k` (..., keys, d) and `v` (..., keys, e); the result is (..., "
+        "queries, e). `mask`, True where a query may look, and `bias` broadcast to (..., queries, "
+        "keys). A query that may look nowhere gets zeros. `softmax` turns a row of -inf into zeros."
     ),
     starter=(
         "from attn_course.reference import softmax\n\n\n"
@@ -326,8 +374,8 @@ ATTENTION = Exercise(
         "(..., queries, keys)?",
         "`k.swapaxes(-1, -2)` transposes the last two axes alone. `np.where(mask, scores, "
         "-np.inf)` hides what may not be seen.",
-        "Four lines: scores by `scale`; the softcap; `weights = softmax(np.where(mask, scores + "
-        "bias, -np.inf))`; `return weights @ v`.",
+        "Four steps: the scores times `scale`; the softcap; `weights = softmax(np.where(mask, "
+        "scores + bias, -np.inf))`; `return weights @ v`.",
     ),
     solve=attended,
     slips=WEIGHTS + OUTPUT,
@@ -344,11 +392,11 @@ ATTENTION_WEIGHTS = Exercise(
     difficulty=1,
     minutes=10,
     prompt=(
-        "Three lines are there, two are missing. `attention_weights` gives how much each query "
-        "attends to each key. Scale, softcap and bias are done; mask and normalize.\n\n"
-        "`q` is (..., queries, d) and `k` (..., keys, d); `mask` is True where a query may look, "
-        "and broadcasts to (..., queries, keys). A query that may look nowhere gets weights 0. "
-        "`softmax` turns a row of -inf into zeros."
+        "`attention_weights` returns how much each query attends to each key, (..., queries, "
+        "keys). Scale, softcap and bias are there. Two lines are missing: mask and normalize.\n\n"
+        "`q` is (..., queries, d) and `k` (..., keys, d). `mask`, True where a query may look, and "
+        "`bias` broadcast to (..., queries, keys). A query that may look nowhere gets the weights "
+        "0. `softmax` turns a row of -inf into zeros."
     ),
     starter=(
         "import math\n\n"
@@ -388,7 +436,7 @@ SCORE_VARIANCE = Exercise(
         "All entries of queries and keys are independent. Those of the queries have mean 0 and "
         f"variance {QUERIES}. Those of the keys have variance {KEYS}, and their mean is not 0 but "
         f"{KEY_MEAN}. The width is {WIDTH}, and the scores are divided by its root, as usual. "
-        "What is the variance of one score? Give an exact number."
+        "What is the variance of the score of one query and one key? Give an exact number."
     ),
     hints=(
         "Begin with one product of two entries. What is its mean?",
@@ -407,6 +455,7 @@ SCORE_VARIANCE = Exercise(
             "divided by the root alone": TERM * math.sqrt(WIDTH),
             "the standard deviation": math.sqrt(TERM),
             "one, whatever the entries": 1,
+            "the square of the mean subtracted": QUERIES * (KEYS - KEY_MEAN**2),
             "variances added": QUERIES + KEYS,
             "standard deviations multiplied": math.sqrt(QUERIES * KEYS),
             "the mean added last": QUERIES * KEYS + KEY_MEAN**2,
@@ -415,8 +464,8 @@ SCORE_VARIANCE = Exercise(
     slips=(
         Slip(
             "the mean of the keys forgotten",
-            "The mean of the keys is left out. Every key then differs from 0 by more than its "
-            "variance says, and a product with it spreads further.",
+            "The mean of the keys is left out. Because of it their entries lie farther from 0 than "
+            "their variance says, and products with them spread farther.",
             PAGE,
         ),
         Slip(
@@ -430,8 +479,14 @@ SCORE_VARIANCE = Exercise(
             PAGE,
         ),
         Slip(
+            "the square of the mean subtracted",
+            "The square of the keys' mean was subtracted from their variance. The mean of the "
+            "square is larger than the variance, not smaller.",
+            PAGE,
+        ),
+        Slip(
             "one, whatever the entries",
-            "The variance is 1 only where all entries have mean 0 and variance 1.",
+            "The variance is 1 where all entries have mean 0 and variance 1. These do not.",
             PAGE,
         ),
         Slip(
@@ -446,14 +501,14 @@ SCORE_VARIANCE = Exercise(
         ),
         Slip(
             "variances added",
-            "The variances of query and key were added. Their entries are multiplied, and only "
-            "then added.",
+            "The variances of query and key were added. Their entries are multiplied, and the "
+            "products are added.",
             PAGE,
         ),
         Slip(
             "standard deviations multiplied",
-            "Standard deviations were multiplied, and the mean of the keys left out. The variance "
-            "of a product has squares in it.",
+            "The standard deviations were multiplied, and the mean of the keys was left out. A "
+            "variance is made of squares.",
             PAGE,
         ),
         Slip(
@@ -506,6 +561,8 @@ IN_THE_SOURCE = (
     "features against features",
     "unscaled",
     "softmax over the queries",
+    "the keys ask",
+    "weights divided by the root",
     "divided by the width",
     "root of the number of keys",
     "overflow",
@@ -523,7 +580,8 @@ SOURCE = Exercise(
         "program for it. In NumPy the program reads as below. It runs on the source's example of "
         "three queries, three keys and width 3, and its results look as good as the right ones. "
         "They are not those of the formula. Mend it.\n\n"
-        "`q` is (queries, d), `k` (keys, d) and `v` (keys, e). There is no mask."
+        "`q` is (queries, d), `k` (keys, d) and `v` (keys, e); the result is (queries, e). There "
+        "is no mask."
     ),
     starter=(
         "import math\n\n"
@@ -595,11 +653,13 @@ ORDER = Exercise(
     prompt=(
         "Put the lines in order, so that they compute attention with everything that can stand "
         "between score and softmax: the scale $1/\\sqrt d$, a softcap of 5, a bias and a mask, "
-        "which is True where a query may look. The softcap bends scaled scores, and not the "
-        "bias. Two lines belong nowhere. Answer with letters."
+        "which is True where a query may look. The softcap bends the scaled scores, and not the "
+        "bias. `softmax` turns a row of -inf into zeros. `q` is (..., queries, d), `k` (..., keys, "
+        "d), `v` (..., keys, e); `mask` and `bias` are (queries, keys). Two lines belong nowhere. "
+        "Answer with letters."
     ),
     hints=(
-        "Which two lines make scores out of nothing, and which of them is right?",
+        "Two lines compare `q` with `k`. Which of them gives (..., queries, keys)?",
         "A hidden key must have the score -inf when softmax begins. What does the softcap make of "
         "-inf?",
         "Compare, scale, softcap, bias, mask, softmax, average.",
@@ -629,7 +689,7 @@ ORDER = Exercise(
         Slip(
             "mask before the softcap",
             "The softcap comes after the mask and turns -inf into -5, so hidden keys get weight. "
-            "Between mask and softmax nothing may bend the scores.",
+            "The softcap must come before the mask.",
             "algorithm/masks",
         ),
         Slip(
@@ -648,8 +708,12 @@ ORDER = Exercise(
             "The softcap bends scores that are not scaled yet, which are √d times as large.",
             "appendix/notation",
         ),
-        Slip("no softcap", "The softcap is missing.", "appendix/notation"),
-        Slip("no bias", "The bias is missing.", "algorithm/positions"),
+        Slip(
+            "no softcap",
+            "The softcap is missing: scores of any size reach softmax.",
+            "appendix/notation",
+        ),
+        Slip("no bias", "The bias is missing: it is never added.", "algorithm/positions"),
         Slip("no mask", "The mask is missing: every query sees every key.", "algorithm/masks"),
     ),
     cases=order_cases,
@@ -744,8 +808,8 @@ KEPT = Exercise(
     prompt=(
         "Softmax gives all weight away, even where no key fits. Let a query keep some back: key j "
         "gets the weight $e^{s_j} / (1 + \\sum_m e^{s_m})$ with $s = q k^\\top / \\sqrt d$, as if "
-        "there were one more key of score 0 whose value is 0. The result is the weighted sum of "
-        "the rows of `v`.\n\n"
+        "there were one more key of score 0 whose value is 0. The result, (..., queries, e), is "
+        "the weighted sum of the rows of `v`.\n\n"
         "`q` is (..., queries, d), `k` (..., keys, d), `v` (..., keys, e); `mask` is True where a "
         "query may look. A hidden key counts nowhere, and a query that may look nowhere gets "
         "zeros. Scores may lie in the thousands, above 0 and below."
@@ -776,7 +840,13 @@ KEPT = Exercise(
             "The weights sum to 1: the 1 in the denominator has no effect.",
             PAGE,
         ),
-        *(slip for slip in WEIGHTS if slip.name in ("overflow", "empty row")),
+        *(slip for slip in WEIGHTS if slip.name == "empty row"),
+        Slip(
+            "overflow",
+            "Large scores overflow in exp, and inf / inf is NaN. A number must be subtracted from "
+            "all scores first, that of the further key included.",
+            "concepts/softmax",
+        ),
         Slip(
             "one for every key",
             "A 1 is added for every key. There is one more key for the whole row.",
@@ -784,7 +854,7 @@ KEPT = Exercise(
         ),
         Slip(
             "every key by itself",
-            "Each weight is e^s / (1 + e^s), a sigmoid of its own. The keys no longer share one "
+            "Each weight is e^s / (1 + e^s), a sigmoid of its own. All keys of a query share one "
             "sum.",
             "concepts/softmax",
         ),
@@ -801,8 +871,8 @@ KEPT = Exercise(
         ),
         Slip(
             "shared out again",
-            "What was kept back is shared out among the keys. It must go to none: the output "
-            "shrinks.",
+            "What was kept back is shared out among the keys, as if the value of the further key "
+            "were the mean of the values. That value is 0, so the output shrinks.",
             PAGE,
         ),
         *(slip for slip in WEIGHTS if slip.name in OF_THE_SCORES),
