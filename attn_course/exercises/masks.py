@@ -9,20 +9,32 @@ PAGE = "algorithm/masks"
 
 ALIGNED = Slip(
     "aligned at the start",
-    "With fewer queries than keys, query i is taken to stand at key i. The queries are the last "
-    "ones: query i stands at i + keys - queries.",
+    "Query i is taken to stand at key i, also where there are fewer queries than keys. The queries "
+    "are the last ones: query i stands at i + keys - queries.",
     PAGE,
 )
-TURNED = Slip("turned around", "The mask is turned around: True says that a query may look.", PAGE)
+OFFSET = Slip(
+    "offset turned around",
+    "The offset has the wrong sign: query i is taken to stand at i + queries - keys. With fewer "
+    "queries than keys, query 0 has keys before it.",
+    PAGE,
+)
+TURNED = Slip(
+    "turned around", "The mask is turned around: True must say that a query may look.", PAGE
+)
 TRANSPOSED = Slip(
-    "keys by queries", "The mask is transposed: queries are rows, keys are columns.", PAGE
+    "keys by queries",
+    "The mask is transposed. Queries must be rows, and keys columns.",
+    PAGE,
 )
 ITSELF = Slip(
     "itself left out",
     "A query does not see its own key. The past ends with the query's own position.",
     PAGE,
 )
-FUTURE = Slip("the future as well", "Queries see every key after them.", PAGE)
+FUTURE = Slip(
+    "the future as well", "Queries also see every key after them, which must be hidden.", PAGE
+)
 
 
 def causal(slips, queries, keys):
@@ -32,6 +44,8 @@ def causal(slips, queries, keys):
     if "sizes exchanged" in slips:
         queries, keys = keys, queries
     offset = 0 if "aligned at the start" in slips else keys - queries
+    if "offset turned around" in slips:
+        offset = -offset
     if "one ahead" in slips:
         offset += 1
     if "itself left out" in slips:
@@ -84,14 +98,14 @@ CAUSAL_MASK = Exercise(
     difficulty=1,
     minutes=8,
     prompt=(
-        "Return a boolean array (queries, keys) that is True where a query may look: at the keys "
-        "up to its own position. Where there are fewer queries than keys, the queries are the last "
-        "ones, so that the last query sees every key; where there are more, the first ones see "
-        "nothing."
+        "Return a mask (queries, keys) that is True where a query may look, at the keys up to its "
+        "own position, and False elsewhere. The queries are the last ones: the last query stands "
+        "at the last key and sees every key. Where there are more queries than keys, the first "
+        "queries see nothing. There may be no query."
     ),
     starter="import numpy as np\n\n\ndef causal_mask(queries, keys):\n    ...\n",
     hints=(
-        "At which position stands query 0 if there are 2 queries and 5 keys?",
+        "At which position does query 0 stand if there are 2 queries and 5 keys?",
         "Compare a column of positions with a row of positions.",
         "`np.arange(keys) <= np.arange(queries)[:, None] + keys - queries`.",
     ),
@@ -100,20 +114,29 @@ CAUSAL_MASK = Exercise(
         ALIGNED,
         TURNED,
         ITSELF,
-        Slip("one ahead", "A query sees one key of the future.", PAGE),
+        OFFSET,
+        Slip(
+            "one ahead",
+            "A query also sees the key after its own. That is one key of the future.",
+            PAGE,
+        ),
         Slip(
             "the future instead of the past",
-            "A query sees itself and what comes after it. It may see what came before.",
+            "A query sees its own key and the keys after it. It may see its own and those before.",
             PAGE,
         ),
         Slip(
             "numbers to add",
-            "The mask holds 0 and -inf, to be added to scores. Here it is True and False.",
+            "The mask holds 0 and -inf, to be added to scores. True and False are asked for.",
             PAGE,
         ),
         TRANSPOSED,
         FUTURE,
-        Slip("only itself", "A query sees its own key and no other.", PAGE),
+        Slip(
+            "only itself",
+            "A query sees its own key and no other. It may also see the keys before.",
+            PAGE,
+        ),
         Slip(
             "sizes exchanged",
             "`queries` and `keys` are exchanged, so the shape is (keys, queries).",
@@ -128,6 +151,8 @@ CAUSAL_MASK = Exercise(
 def window_seen(slips, queries, keys, window):
     """Let each query see the last keys up to its own."""
     offset = 0 if "aligned at the start" in slips else keys - queries
+    if "offset turned around" in slips:
+        offset = -offset
     back, ahead = window - 1, 0
     if "one key too many" in slips:
         back = window
@@ -147,6 +172,8 @@ def window_seen(slips, queries, keys, window):
     if "blocks that do not overlap" in slips:
         back = positions % window
     mask = (np.arange(keys) >= positions - back) & (np.arange(keys) <= positions + ahead)
+    if "one or the other" in slips:
+        mask = np.ones_like(mask)
     return ~mask if "turned around" in slips else mask
 
 
@@ -172,17 +199,17 @@ WINDOWS = (
     Slip(
         "blocks that do not overlap",
         "The text is cut into blocks of the size of the window, and a query sees only keys of its "
-        "own block. The first query of a block lost all of its past.",
+        "own block. The first query of a block sees nothing of its past.",
         "algorithm/window",
     ),
     Slip(
         "both sides",
-        "The window reaches as far into the future as into the past. It ends at the query.",
+        "The window reaches as far into the future as into the past. It must end at the query.",
         "algorithm/window",
     ),
     Slip(
         "half on either side",
-        "The window lies around the query, half of it in the future. It ends at the query.",
+        "The window lies around the query, half of it in the future. It must end at the query.",
         "algorithm/window",
     ),
     Slip(
@@ -190,7 +217,11 @@ WINDOWS = (
         "Only the past is limited: each query also sees every key after it.",
         PAGE,
     ),
-    Slip("the past without end", "Each query sees all keys before it: a causal mask.", PAGE),
+    Slip(
+        "the past without end",
+        "Each query sees all keys before it, as in a causal mask. `window` limits how many.",
+        PAGE,
+    ),
 )
 
 
@@ -217,10 +248,10 @@ WINDOW_MASK = Exercise(
     difficulty=1,
     minutes=8,
     prompt=(
-        "Return a boolean array (queries, keys) that is True where a query may look: at the last "
-        "`window` keys up to its own position, its own included. Where there are fewer queries "
-        "than keys, the queries are the last ones; where there are more, the first ones see "
-        "nothing. `window` is 1 or more."
+        "Return a mask (queries, keys) that is True where a query may look, at the last `window` "
+        "keys up to its own position, its own included, and False elsewhere. The queries are the "
+        "last ones: the last query stands at the last key. Where there are more queries than keys, "
+        "the first queries see nothing. `window` is 1 or more."
     ),
     starter="import numpy as np\n\n\ndef window_mask(queries, keys, window):\n    ...\n",
     hints=(
@@ -230,7 +261,17 @@ WINDOW_MASK = Exercise(
         "`(ahead <= 0) & (ahead > -window)`.",
     ),
     solve=window_seen,
-    slips=(*WINDOWS, TURNED),
+    slips=(
+        *WINDOWS,
+        Slip(
+            "one or the other",
+            "Every query sees every key. A key must lie neither ahead nor too far back: both "
+            "conditions hold at once, `&`, not `|`.",
+            PAGE,
+        ),
+        OFFSET,
+        TURNED,
+    ),
     cases=lambda rng: [
         *size_cases(rng, 2),
         Case("a window of 1", (3, 5, 1)),
@@ -264,6 +305,10 @@ def padding(slips, lengths, keys):
         return mask
     if "one axis too few" in slips:
         return mask[..., None, :]
+    if "axes at the end" in slips:
+        return mask[..., None, None]
+    if "padding hidden as a query too" in slips:
+        return (mask[..., :, None] & mask[..., None, :])[..., None, :, :]
     if "keys in the place of queries" in slips:
         return mask[..., None, :, None]
     return mask[..., None, None, :]
@@ -288,29 +333,46 @@ PADDING_MASK = Exercise(
     difficulty=1,
     minutes=8,
     prompt=(
-        "Sequence b of a batch has `lengths[b]` real keys; the rest, up to `keys`, is padding. "
-        "Return a boolean array that is True at the real keys, so laid out that it broadcasts to "
-        "scores (batch, heads, queries, keys): with an axis of size 1 for the heads and one for "
-        "the queries. `lengths` has shape (batch,), or more axes, which then come first."
+        "The first `lengths[b]` keys of sequence b of a batch are real; the rest, up to `keys`, is "
+        "padding. Return a mask that is True at the real keys and False at the padding, so laid "
+        "out that it broadcasts to scores (batch, heads, queries, keys): with an axis of size 1 "
+        "for the heads and one for the queries. `lengths`, integers from 0 to `keys`, is (batch,). "
+        "It may have more axes, which then come first in the result too."
     ),
     starter="import numpy as np\n\n\ndef padding_mask(lengths, keys):\n    ...\n",
     hints=(
-        "Which shape broadcasts against (batch, heads, queries, keys) and differs by batch and key "
+        "Which shape broadcasts to (batch, heads, queries, keys) and differs by batch and key "
         "alone?",
-        "Compare `np.arange(keys)` with lengths that have three more axes.",
+        "Compare `np.arange(keys)` with lengths that have three more axes, of size 1.",
         "`np.arange(keys) < lengths[..., None, None, None]`.",
     ),
     solve=padding,
     slips=(
         Slip(
             "no axes for heads and queries",
-            "The shape is (batch, keys). Against scores NumPy aligns it with queries and keys; it "
-            "needs two axes of size 1.",
+            "The shape is (batch, keys). Against scores NumPy takes its axes for queries and keys. "
+            "Two axes of size 1 are missing between them.",
             PAGE,
         ),
         TURNED,
         Slip("one key too many", "Key number `length` is padding: keys are counted from 0.", PAGE),
-        Slip("one key too few", "The last real key is hidden.", PAGE),
+        Slip(
+            "axes at the end",
+            "The new axes stand behind the keys. The keys must be the last axis, and the axes of "
+            "size 1 stand before it.",
+            PAGE,
+        ),
+        Slip(
+            "padding hidden as a query too",
+            "The mask is (keys, keys) for each sequence, and hides padding as a query as well. It "
+            "hides keys alone; the axis of the queries has size 1.",
+            PAGE,
+        ),
+        Slip(
+            "one key too few",
+            "The last real key is hidden. It is key number `length` - 1, counted from 0.",
+            PAGE,
+        ),
         Slip(
             "keys in the place of queries",
             "The keys stand on the axis of the queries: this hides queries, not keys.",
@@ -321,10 +383,26 @@ PADDING_MASK = Exercise(
             "One axis of size 1 is missing: heads and queries have one each.",
             PAGE,
         ),
-        Slip("padding at the start", "The padding is taken to stand at the start.", PAGE),
-        Slip("the longest for all", "Every sequence gets the length of the longest.", PAGE),
-        Slip("lengths of the padding", "`lengths` counts real keys, not padding.", PAGE),
-        Slip("the last real key alone", "Only the last real key is seen.", PAGE),
+        Slip(
+            "padding at the start",
+            "The padding is taken to stand at the start. The real keys come first.",
+            PAGE,
+        ),
+        Slip(
+            "the longest for all",
+            "Every sequence gets the length of the longest. Each has its own.",
+            PAGE,
+        ),
+        Slip(
+            "lengths of the padding",
+            "`lengths` is taken to count the padding. It counts the real keys.",
+            PAGE,
+        ),
+        Slip(
+            "the last real key alone",
+            "Only the last real key is seen. All real keys are.",
+            PAGE,
+        ),
     ),
     cases=lambda rng: [
         Case("two sequences", (np.array([1, 3]), 4)),
@@ -380,10 +458,11 @@ COMBINED = Exercise(
     difficulty=1,
     minutes=5,
     prompt=(
-        "A batch of sequences of n tokens, of which `lengths[b]` are real, the rest padding. A "
-        "query may see a key that does not come after it and is no padding. The mask is (batch, n, "
-        "n), True where a query may look. Rows of padding follow the same rule. The program below "
-        "lets through too much. Mend it."
+        "In a batch of sequences of n tokens, the first `lengths[b]` tokens of sequence b are "
+        "real, and the rest is padding. A query may see a key that does not come after it and is "
+        "no padding. Queries that are padding follow the same rule. `lengths` is (batch,), and the "
+        "mask is (batch, n, n), True where a query may look. The program below lets through too "
+        "much. Mend it."
     ),
     starter=(
         "import numpy as np\n\n\n"
@@ -401,21 +480,34 @@ COMBINED = Exercise(
     slips=(
         Slip(
             "one or the other",
-            "A query sees what either mask allows. It needs the leave of both: `&`, not `|`.",
+            "A query sees what either mask allows. Both must allow it: `&`, not `|`, which for "
+            "boolean arrays is also what `+` does.",
             PAGE,
         ),
         Slip(
             "rows of padding hidden",
-            "Rows of padding see nothing. They follow the same rule as the others: padding is "
-            "hidden as a key, not as a query.",
+            "Queries that are padding see nothing. They follow the same rule as the others: "
+            "padding is hidden as a key, not as a query.",
             PAGE,
         ),
-        Slip("padding ignored", "Padding is seen.", PAGE),
+        Slip(
+            "padding ignored",
+            "The causal mask alone is left, so padding is seen. Both masks must allow a key.",
+            PAGE,
+        ),
         FUTURE,
         ITSELF,
         Slip("turned around", "The causal mask is turned around: only the future is seen.", PAGE),
-        Slip("exactly one of both", "A query sees what exactly one of the masks allows.", PAGE),
-        Slip("one key too many", "The first token of the padding is seen.", PAGE),
+        Slip(
+            "exactly one of both",
+            "A query sees what exactly one of the masks allows. Both must allow it.",
+            PAGE,
+        ),
+        Slip(
+            "one key too many",
+            "The first token of the padding is seen. It is token number `length`, counted from 0.",
+            PAGE,
+        ),
     ),
     cases=lambda rng: [
         Case("one sequence of two in three", (np.array([2]), 3)),
@@ -482,25 +574,35 @@ PACKED = Exercise(
     minutes=8,
     prompt=(
         "Documents are packed into one sequence of n tokens; `documents`, (n,), has the number of "
-        "each token's document. Return a boolean array (n, n), True where a token may look: at "
-        "tokens of its own document that do not come after it. The parts of a document may lie "
-        "apart, as in a conversation of two: they still belong together."
+        "each token's document. Return a mask (n, n), True where a token may look, at tokens of "
+        "its own document that do not come after it, and False elsewhere. The parts of a document "
+        "may lie apart, as what one of two speakers says: they still belong together. The numbers "
+        "may come in any order."
     ),
     starter="import numpy as np\n\n\ndef packed_mask(documents):\n    ...\n",
     hints=(
-        "Two conditions: same document, not later.",
+        "May a token look where one of the two conditions holds, or where both do?",
         "`documents[:, None] == documents` compares all pairs.",
         "Combine it by `&` with a causal mask of n tokens.",
     ),
     solve=packed,
     slips=(
         FUTURE,
-        Slip("documents ignored", "Tokens see other documents.", PAGE),
-        Slip("one or the other", "Past or same document. Both must hold.", PAGE),
+        Slip(
+            "documents ignored",
+            "Tokens also see other documents: `documents` has no effect.",
+            PAGE,
+        ),
+        Slip(
+            "one or the other",
+            "A token sees what is not after it, and also all of its own document. Both conditions "
+            "must hold: `&`, not `|`.",
+            PAGE,
+        ),
         ITSELF,
         Slip(
             "documents before as well",
-            "Tokens see documents with smaller numbers. Only their own counts.",
+            "Tokens also see documents with smaller numbers. They may see only their own.",
             PAGE,
         ),
         Slip(
@@ -508,9 +610,18 @@ PACKED = Exercise(
             "A document that is interrupted counts as two. Its parts belong together.",
             PAGE,
         ),
-        Slip("other documents", "Tokens see the other documents and not their own.", PAGE),
-        Slip("one ahead", "A token sees the one after it.", PAGE),
-        Slip("the future instead of the past", "Tokens see what comes after them.", PAGE),
+        Slip(
+            "other documents",
+            "Tokens see the other documents and not their own. It is the other way around.",
+            PAGE,
+        ),
+        Slip("one ahead", "A token also sees the one after it.", PAGE),
+        Slip(
+            "the future instead of the past",
+            "Tokens see themselves and what comes after them. They may see themselves and what "
+            "came before.",
+            PAGE,
+        ),
         TURNED,
     ),
     cases=lambda rng: [
@@ -537,12 +648,13 @@ COUNT = Exercise(
     minutes=3,
     prompt=(
         f"In a causal mask of {QUERIES} queries and {KEYS} keys, the queries are the last "
-        f"{QUERIES} tokens. How many entries are True? Give an integer."
+        f"{QUERIES} of the {KEYS} tokens. A query sees its own key and those before it. How many "
+        "entries of the mask are True? Give an integer."
     ),
     hints=(
         "How many keys does the last query see, and the one before it?",
         f"The first query stands at position {KEYS - QUERIES}, counted from 0.",
-        "7 + 8 + 9 + 10.",
+        " + ".join(str(seen) for seen in range(KEYS - QUERIES + 1, KEYS + 1)) + ".",
     ),
     solve=predictions(
         SEEN,
@@ -560,14 +672,32 @@ COUNT = Exercise(
     slips=(
         ALIGNED,
         ITSELF,
-        Slip("all of them", "The first queries do not see the last keys.", PAGE),
-        Slip("half of them", "A causal mask is half full only where it is square, about.", PAGE),
+        Slip(
+            "all of them",
+            "These are all entries of the mask. All queries but the last have keys after them, "
+            "which they do not see.",
+            PAGE,
+        ),
+        Slip(
+            "half of them",
+            "This is half of the entries. Only a square causal mask is about half full.",
+            PAGE,
+        ),
         Slip("the hidden ones", "These are the entries that are False.", PAGE),
-        Slip("the mask of the whole text", f"There are only {QUERIES} queries.", PAGE),
-        Slip("one ahead", "Each query but the last sees one key too many.", PAGE),
+        Slip(
+            "the mask of the whole text",
+            f"This is for a query at each of the {KEYS} tokens. There are only {QUERIES} queries.",
+            PAGE,
+        ),
+        Slip(
+            "one ahead",
+            "Each query but the last was given one key too many, the one after it.",
+            PAGE,
+        ),
         Slip(
             "the first query counted for all",
-            "Each query sees one key more than the one before it.",
+            "The first query was counted for all. Each query sees one key more than the one before "
+            "it.",
             PAGE,
         ),
     ),
