@@ -18,11 +18,18 @@ def grouped(slips, q, k, v, mask=True, *, bias=0.0, scale=None, softcap=None):
     owner = h // group
     if "heads tiled" in slips:
         owner = h % k.shape[-3]
+    if "divided by the number of key heads" in slips:
+        owner = h // k.shape[-3]
     if "the first key head for all" in slips:
         owner = np.zeros_like(h)
     if "key heads in reverse" in slips:
         owner = k.shape[-3] - 1 - h // group
-    keys, values = k[..., owner, :, :], v[..., owner, :, :]
+    if "options ignored" in slips:
+        bias, scale, softcap = 0.0, None, None
+    if "heads taken for the first axis" in slips:
+        keys, values = (np.repeat(x, group, axis=0) for x in (k, v))
+    else:
+        keys, values = k[..., owner, :, :], v[..., owner, :, :]
     if "key heads averaged" in slips:
         shape = keys.shape, values.shape
         keys = np.broadcast_to(k.mean(axis=-3, keepdims=True), shape[0])
@@ -44,6 +51,7 @@ SHARED = (
     "empty row",
     "mask after softmax",
     "mask turned around",
+    "mask ignored",
     "every axis transposed",
     "softcap ignored",
     "bias ignored",
@@ -120,12 +128,12 @@ GROUPED = Exercise(
     difficulty=2,
     minutes=15,
     prompt=(
-        "`q` is (..., heads, queries, d), `k` and `v` are (..., kept, keys, d) and (..., kept, "
-        "keys, e) with fewer heads: `kept` divides `heads`. Neighboring query heads share a key "
-        "head: with 6 and 2, the first three query heads use key head 0. Attend, with `mask`, "
-        "`bias`, `scale` and `softcap` as in `attention`; mask and bias broadcast to (..., heads, "
-        "queries, keys). The result is (..., heads, queries, e). A query that may look nowhere "
-        "gets zeros."
+        "`q` is (..., heads, queries, d), `k` is (..., kept, keys, d) and `v` is (..., kept, keys, "
+        "e), where `kept` divides `heads`. Neighboring query heads share a key head and a value "
+        "head: with 6 query heads and 2 key heads, the first three query heads use key head 0. "
+        "Attend, with `mask`, `bias`, `scale` and `softcap` as in `attention`; mask and bias "
+        "broadcast to (..., heads, queries, keys). The result is (..., heads, queries, e). A query "
+        "that may look nowhere gets zeros."
     ),
     starter=(
         "import numpy as np\n\n"
@@ -145,8 +153,8 @@ GROUPED = Exercise(
     slips=(
         Slip(
             "heads tiled",
-            "The key heads are tiled: query heads 0, 2, 4 use key head 0. Neighbors share a key "
-            "head: repeat each key head, `np.repeat`, not `np.tile`.",
+            "The key heads are tiled: with 6 query heads and 2 key heads, the query heads 0, 2 and "
+            "4 use key head 0. Neighbors must share a key head: `np.repeat`, not `np.tile`.",
             PAGE,
         ),
         Slip(
@@ -162,14 +170,32 @@ GROUPED = Exercise(
             PAGE,
         ),
         Slip(
+            "heads taken for the first axis",
+            "The key heads are repeated along the first axis. With a batch in front that is not "
+            "the axis of the heads; counted from the end it always is, axis -3.",
+            PAGE,
+        ),
+        Slip(
+            "options ignored",
+            "`bias`, `scale` and `softcap` have no effect. They must be handed on to `attention`.",
+            "algorithm/dot_product",
+        ),
+        Slip(
+            "divided by the number of key heads",
+            "Query head h is given key head h // kept. The number to divide by is that of the "
+            "query heads in a group.",
+            PAGE,
+        ),
+        Slip(
             "values of the first head",
-            "The keys are shared in groups, the values are those of the first head. Keys and "
-            "values are shared alike.",
+            "All query heads use the values of the first head. Each group has a value head of its "
+            "own, as it has a key head.",
             PAGE,
         ),
         Slip(
             "queries averaged in a group",
-            "The queries of a group are averaged. They share keys, not queries.",
+            "The queries of a group are averaged. Its heads share keys and values; each keeps its "
+            "own queries.",
             PAGE,
         ),
         Slip(
@@ -199,6 +225,8 @@ def split(slips, x, heads):
         out = np.repeat(x[..., None, :, :], heads, axis=-3)
     elif "reshaped without exchanging axes" in slips:
         out = x.reshape(*batch, heads, n, d)
+    elif "axes counted from the left" in slips:
+        out = x.reshape(*batch, n, heads, d).swapaxes(1, 2)
     elif "heads interleaved" in slips:
         out = np.moveaxis(x.reshape(*batch, n, d, heads), -1, -3)
     else:
@@ -240,9 +268,10 @@ SPLIT = Exercise(
     minutes=6,
     prompt=(
         "`x` is (..., n, width). Cut each row into `heads` pieces of equal width, the first piece "
-        "for head 0 and so on, and return (..., heads, n, width / heads) in the dtype of `x`. "
-        "`heads` divides the width, and may be 1. The program below returns an array of the right "
-        "shape. Its contents are wrong: a head gets pieces of other positions. Mend it."
+        "for head 0 and so on, and return (..., heads, n, width / heads). `heads` divides the "
+        "width, and may be 1; then the axis of the heads has size 1. The program below returns an "
+        "array of the right shape. Its contents are wrong: a head gets pieces of other positions. "
+        "Mend it."
     ),
     starter=(
         "import numpy as np\n\n\n"
@@ -259,16 +288,28 @@ SPLIT = Exercise(
     slips=(
         Slip(
             "reshaped without exchanging axes",
-            "`reshape` to (heads, n, ...) cuts the array in the order in which it lies: the first "
-            "head gets all of the first positions. Reshape to (n, heads, ...), then exchange axes.",
+            "`reshape` to (heads, n, ...) cuts the array in the order in which it lies: head 0 "
+            "gets whole rows, those of the first positions. Reshape to (n, heads, ...), then "
+            "exchange axes.",
             PAGE,
         ),
-        Slip("axes not exchanged", "The shape is (..., n, heads, d). Heads come before n.", PAGE),
+        Slip(
+            "axes not exchanged",
+            "The shape is (..., n, heads, width / heads). Heads come before n: exchange the two "
+            "axes.",
+            PAGE,
+        ),
         Slip(
             "heads interleaved",
             "The entries of a row are dealt out to the heads in turn. Each head takes a piece of "
             "neighbors: head 0 the first width / heads entries.",
             PAGE,
+        ),
+        Slip(
+            "axes counted from the left",
+            "Axes 1 and 2 are exchanged. These are n and heads only if exactly one axis of a batch "
+            "stands before them. Count from the end.",
+            "appendix/notation",
         ),
         Slip(
             "heads in reverse",
@@ -277,8 +318,8 @@ SPLIT = Exercise(
         ),
         Slip(
             "head and width exchanged",
-            "Each head is transposed: the shape is (..., heads, d, n). Positions come before the "
-            "width.",
+            "Each head is transposed: the shape is (..., heads, width / heads, n). Positions come "
+            "before the width.",
             PAGE,
         ),
         Slip(
@@ -288,8 +329,8 @@ SPLIT = Exercise(
         ),
         Slip(
             "scaled",
-            "The pieces are divided by √d as well. They are only cut; the scale belongs to the "
-            "scores.",
+            "The pieces are divided by the root of their width. They are only cut; the scale "
+            "belongs to the scores.",
             PAGE,
         ),
         Slip(
@@ -330,7 +371,9 @@ def uptrained(slips, w, heads, kept):
         pieces = w.reshape(rows, d, heads).swapaxes(-1, -2)
     else:
         pieces = w.reshape(rows, heads, d)
-    if "heads tiled" in slips:
+    if "groups of `kept` heads" in slips:
+        groups = pieces.reshape(rows, group, kept, d)
+    elif "heads tiled" in slips:
         groups = pieces.reshape(rows, group, kept, d).swapaxes(1, 2)
     else:
         groups = pieces.reshape(rows, kept, group, d)
@@ -346,6 +389,8 @@ def uptrained(slips, w, heads, kept):
         pooled = groups.sum(axis=2) / math.sqrt(group)
     elif "averaged over the width" in slips:
         pooled = np.repeat(groups.mean(axis=(2, 3))[..., None], d, axis=-1)
+    elif "neighboring columns" in slips:
+        pooled = w.reshape(rows, kept, d, group).mean(axis=-1)
     elif "the largest entry" in slips:
         pooled = groups.max(axis=2)
     else:
@@ -354,7 +399,7 @@ def uptrained(slips, w, heads, kept):
         pooled = np.repeat(pooled.mean(axis=1, keepdims=True), kept, axis=1)
     if "heads not joined" in slips:
         return pooled
-    out = pooled.reshape(rows, kept * d)
+    out = pooled.reshape(rows, -1)
     return np.repeat(pooled, group, axis=1).reshape(rows, width) if "repeated" in slips else out
 
 
@@ -385,15 +430,16 @@ UPTRAINED = Exercise(
     minutes=12,
     prompt=(
         "Ainslie et al. (2023) turn a trained model with as many key heads as query heads into one "
-        "with fewer: the projection of the keys of each group of neighboring heads is replaced by "
+        "with fewer: in the projection of the keys, each group of neighboring heads is replaced by "
         "the mean of the group. `w` is (d, heads · width), the columns of head 0 first. Return the "
-        "matrix (d, kept · width). `kept` divides `heads`."
+        "matrix (d, kept · width), the columns of the first group first. `kept` divides `heads`."
     ),
     starter="import numpy as np\n\n\ndef mean_key_heads(w, heads, kept):\n    ...\n",
     hints=(
-        "Give the groups and their members an axis each.",
-        "`w.reshape(d, kept, heads // kept, width)`.",
-        "Take the mean over the members and reshape to (d, kept · width).",
+        "Column c of a head is averaged with which columns? How many heads are in a group?",
+        "Give the groups, their members and the columns of a head an axis each: `w.reshape(d, "
+        "kept, heads // kept, width)`.",
+        "Take the mean over the members, axis 2, and reshape to (d, kept · width).",
     ),
     solve=uptrained,
     slips=(
@@ -405,13 +451,24 @@ UPTRAINED = Exercise(
         ),
         Slip(
             "heads tiled",
-            "Head 0 is averaged with the head `kept` further on. Neighbors form a group.",
+            "Head 0 is averaged with the head `kept` places further on. Neighbors form a group.",
             PAGE,
         ),
         Slip(
             "the first of each group",
             "The first head of each group is kept alone. Ainslie et al. compare this with the mean "
-            "and find it worse.",
+            "of the group, and find it worse.",
+            PAGE,
+        ),
+        Slip(
+            "neighboring columns",
+            "Neighboring columns are averaged, which belong to one head. Column c of a head is "
+            "averaged with column c of the other heads of its group.",
+            PAGE,
+        ),
+        Slip(
+            "groups of `kept` heads",
+            "The groups have `kept` heads each. There are `kept` groups, of heads / kept heads.",
             PAGE,
         ),
         Slip(
@@ -438,8 +495,8 @@ UPTRAINED = Exercise(
         ),
         Slip(
             "repeated",
-            "The means are repeated, so there are as many heads as before. One for each group is "
-            "kept.",
+            "The mean of a group is repeated for each of its heads, so the matrix is as wide as "
+            "before. It stands once.",
             PAGE,
         ),
         Slip(
@@ -487,15 +544,15 @@ PARAMETERS = Exercise(
     difficulty=1,
     minutes=5,
     prompt=(
-        f"A layer has rows of width {WIDTH}. Its {HEADS} query heads share this width: joined they "
-        f"are as wide as a row. It has {KEPT} key heads and {KEPT} value heads, each as wide as a "
-        "query head. Four projections, without biases, make queries, keys and values from the "
+        f"A layer has rows of width {WIDTH}. Its {HEADS} query heads divide this width: joined "
+        f"they are as wide as a row. It has {KEPT} key heads and {KEPT} value heads, each as wide "
+        "as a query head. Four projections, without biases, make queries, keys and values from the "
         "rows, and the output from the joined heads. How many numbers do the four hold together? "
         "Give an integer; an expression will do."
     ),
     hints=(
         "How wide is one head?",
-        "Two projections are as large as before: queries and output.",
+        f"The projections of queries and output have {WIDTH} rows and {WIDTH} columns each.",
         f"Keys and values: {WIDTH} rows and {KEPT} · {WIDTH // HEADS} columns each.",
     ),
     solve=predictions(
@@ -511,6 +568,10 @@ PARAMETERS = Exercise(
             "output shared too": WIDTH**2 + 3 * WIDTH * (WIDTH // HEADS * KEPT),
             "what is saved": 4 * WIDTH**2 - PROJECTIONS,
             "biases counted": PROJECTIONS + 2 * WIDTH + 2 * (WIDTH // HEADS * KEPT),
+            "values forgotten": PROJECTIONS - WIDTH * (WIDTH // HEADS * KEPT),
+            "as many key heads as in a group": 2 * WIDTH**2
+            + 2 * WIDTH * (WIDTH // HEADS * (HEADS // KEPT)),
+            "key heads as wide as a row": 2 * WIDTH**2 + 2 * KEPT * WIDTH**2,
         },
     ),
     slips=(
@@ -532,6 +593,11 @@ PARAMETERS = Exercise(
             PAGE,
         ),
         Slip(
+            "values forgotten",
+            "Keys and values were counted once for both. Each has a projection of its own.",
+            PAGE,
+        ),
+        Slip(
             "values not shared",
             f"The values were given {HEADS} heads. They are shared as the keys are.",
             PAGE,
@@ -548,17 +614,30 @@ PARAMETERS = Exercise(
         ),
         Slip(
             "every head as wide as a row",
-            f"Each head was taken to be {WIDTH} wide. The query heads share this width.",
+            f"Each head was taken to be {WIDTH} wide. All query heads together are.",
+            PAGE,
+        ),
+        Slip(
+            "as many key heads as in a group",
+            f"Keys and values were given {HEADS // KEPT} heads. That is how many query heads share "
+            f"one; there are {KEPT}.",
+            PAGE,
+        ),
+        Slip(
+            "key heads as wide as a row",
+            f"Each key head and value head was taken to be {WIDTH} wide. They are as wide as a "
+            "query head.",
             PAGE,
         ),
         Slip(
             "output shared too",
-            f"The output was given {KEPT} heads. It joins the heads of all queries.",
+            f"The output was given {KEPT} heads. It takes the joined outputs of all {HEADS} query "
+            "heads.",
             PAGE,
         ),
         Slip(
             "what is saved",
-            "This is how many numbers sharing saves. How many are left is asked for.",
+            "This is how many numbers sharing saves. The question is how many there are.",
             PAGE,
         ),
         Slip(
