@@ -14,6 +14,8 @@ def frequencies(slips, width, base, below=None):
     below = width if below is None else below
     pairs = np.arange(width // 2) + (1 if "counted from one" in slips else 0)
     exponent = pairs / below if "exponent not doubled" in slips else 2 * pairs / below
+    if "exponent doubled twice" in slips:
+        exponent = 4 * pairs / below
     if "the last pair at the base" in slips:
         exponent = pairs / max(1, width // 2 - 1)
     if "base of 1000" in slips:
@@ -30,29 +32,36 @@ def frequencies(slips, width, base, below=None):
 FREQUENCIES = (
     Slip(
         "exponent not doubled",
-        "The exponent is pair / width. It is 2 · pair / width: the exponents run from 0 to nearly "
-        "1.",
+        "The exponent of pair m is m / width. It must be 2m / width, so that the exponents run "
+        "from 0 to nearly 1.",
+        PAGE,
+    ),
+    Slip(
+        "exponent doubled twice",
+        "The exponent of pair m is 4m / width: what was 2m already was doubled once more. It must "
+        "be 2m / width, so that the exponents stay below 1.",
         PAGE,
     ),
     Slip(
         "counted from one",
-        "The pairs are counted from 1. The first turns by one radian a position, exponent 0.",
+        "The pairs are counted from 1. The first pair is m = 0: it turns by one radian a position.",
         PAGE,
     ),
     Slip(
         "the last pair at the base",
-        "The exponents end at 1, as `linspace` makes them. They would reach 1 one pair after the "
-        "last.",
+        "The exponents end at 1, as `np.linspace` makes them. They must reach 1 only one pair "
+        "after the last.",
         PAGE,
     ),
     Slip(
         "frequencies turned around",
-        "The exponent is positive, so later pairs turn faster. They turn more slowly.",
+        "The exponent has the wrong sign, so later pairs turn faster. They must turn more slowly.",
         PAGE,
     ),
     Slip(
         "one frequency",
-        "All pairs turn at one speed, a radian a position. Pair m turns by base^(-2m / width).",
+        "All pairs turn at one speed, a radian a position, as where `//` stands for `/` in the "
+        "exponent. Pair m turns by base^(-2m / width).",
         PAGE,
     ),
     Slip(
@@ -72,6 +81,8 @@ def waves(slips, length, width):
     if "degrees" in slips:
         angles = np.deg2rad(angles)
     sine, cosine = np.sin(angles), np.cos(angles)
+    if "an angle for every column" in slips:
+        cosine = np.cos(angles * 10000.0 ** (-1 / width))
     if "sine and cosine exchanged" in slips:
         sine, cosine = cosine, sine
     if "sines alone" in slips:
@@ -107,10 +118,10 @@ SINUSOIDAL = Exercise(
     difficulty=1,
     minutes=10,
     prompt=(
-        "Return an array (length, width) with a row for each position, counted from 0. Column 2m "
-        "is $\\sin(p / 10000^{2m / \\mathrm{width}})$ for position p, and column 2m + 1 the cosine "
-        "of the same angle, which is in radians. So sine and cosine of an angle are neighbors. "
-        "`length` is at least 1, `width` is even and at least 2, and the result is float64."
+        "Return an array (length, width) with a row for each position p, counted from 0. Column 2m "
+        "is $\\sin(p / 10000^{2m / \\mathrm{width}})$, where m = 0, 1, ..., and column 2m + 1 is "
+        "the cosine of the same angle, which is in radians. So sine and cosine of an angle are "
+        "neighbors. `length` is at least 1; `width` is even and at least 2."
     ),
     starter="import numpy as np\n\n\ndef sinusoidal_positions(length, width):\n    ...\n",
     hints=(
@@ -134,8 +145,14 @@ SINUSOIDAL = Exercise(
         ),
         *FREQUENCIES,
         Slip(
+            "an angle for every column",
+            "Every column has an angle of its own: the exponent counts columns. Columns 2m and "
+            "2m + 1 are the sine and the cosine of one angle.",
+            PAGE,
+        ),
+        Slip(
             "positions from one",
-            "Positions are counted from 1. The first one is 0, so row 0 is 0, 1, 0, 1, ....",
+            "Positions are counted from 1. The first position is 0, so row 0 begins with 0, 1.",
             PAGE,
         ),
         Slip(
@@ -148,7 +165,7 @@ SINUSOIDAL = Exercise(
             "The angles are taken for degrees. They are radians, as `np.sin` expects them.",
             PAGE,
         ),
-        Slip("base of 1000", "The base is 1000. The one asked for has four zeros: 10000.", PAGE),
+        Slip("base of 1000", "The base is 1000. It must be 10000, with four zeros.", PAGE),
     ),
     cases=lambda rng: [
         Case("one position", (1, 4)),
@@ -160,6 +177,11 @@ SINUSOIDAL = Exercise(
     ],
     right=(waves_by_columns, waves_by_powers),
 )
+
+
+def halves(x):
+    """Cut the last axis in two."""
+    return np.split(x, 2, axis=-1)
 
 
 def turned(slips, x, positions, base=10000.0, *, neighbors=False, part=None, below=None):
@@ -174,21 +196,23 @@ def turned(slips, x, positions, base=10000.0, *, neighbors=False, part=None, bel
     if "the other way around" in slips:
         angles = -angles
     cos, sin = np.cos(angles), np.sin(angles)
-    if neighbors == ("the other pairs" in slips):
-        a, b = np.split(head, 2, axis=-1)
-    else:
-        a, b = head[..., 0::2], head[..., 1::2]
-    first, second = a * cos - b * sin, b * cos + a * sin
+    by_halves = neighbors == ("the other pairs" in slips)
+    a, b = halves(head) if by_halves else (head[..., 0::2], head[..., 1::2])
+    cos_b, sin_b = cos, sin
+    if "angles in the other pattern" in slips:  # one for each coordinate, where the pairs are not
+        whole = np.repeat(angles, 2, -1) if by_halves else np.concatenate([angles, angles], -1)
+        angles, of_b = halves(whole) if by_halves else (whole[..., 0::2], whole[..., 1::2])
+        cos, sin, cos_b, sin_b = np.cos(angles), np.sin(angles), np.cos(of_b), np.sin(of_b)
+    first, second = a * cos - b * sin, b * cos_b + a * sin_b
     if "no minus" in slips:
         first = a * cos + b * sin
     if "the first turned twice" in slips:
-        second = b * cos + first * sin
+        second = b * cos_b + first * sin_b
     if "scaled, not turned" in slips:
-        first, second = a * cos, b * cos
+        first, second = a * cos, b * cos_b
     if "added" in slips:
-        first, second = a + sin, b + cos
-    by_halves = neighbors == ("put together by the other pairs" in slips)
-    if ("the other pairs" in slips) != by_halves:
+        first, second = a + sin, b + cos_b
+    if by_halves != ("put together by the other pairs" in slips):
         out = np.concatenate([first, second], axis=-1)
     else:
         out = np.stack([first, second], axis=-1).reshape(head.shape)
@@ -205,8 +229,8 @@ TURNS = (
     ),
     Slip(
         "the other way around",
-        "The pairs turn the other way. Dot products of turned queries and keys would agree; what "
-        "is asked for does not.",
+        "The pairs turn the other way, by the negative angle. Dot products of turned queries and "
+        "keys would be the same; the rows are not.",
         PAGE,
     ),
     Slip(
@@ -216,8 +240,16 @@ TURNS = (
         PAGE,
     ),
     Slip(
+        "angles in the other pattern",
+        "The angles are repeated in the other pattern, so the two coordinates of a pair get "
+        "different angles. `np.repeat` puts equal angles side by side, `np.tile` half a row "
+        "apart. The coordinates of a pair must have the same one.",
+        "appendix/conventions",
+    ),
+    Slip(
         "positions ignored",
-        "The positions are taken to be 0, 1, 2, .... They are given as an argument.",
+        "The numbers of the rows, 0, 1, 2 and so on, are taken for their positions. The positions "
+        "are given as an argument.",
         PAGE,
     ),
     Slip(
@@ -327,10 +359,11 @@ def neighbors_by_halves(x, positions, base=10000.0):
 
 
 QUESTION = (
-    "Turn each row of `x`, (..., n, d), by its position. The pair {pair} is turned by the angle "
-    "$p \\cdot \\mathrm{{base}}^{{-2m/d}}$, where p is the row's entry of `positions`, (n,): a "
-    "pair (x, y) becomes (x cos - y sin, y cos + x sin). `d` is even, and the result has the dtype "
-    "of `x`."
+    "Turn each row of `x`, (..., n, d), by its position, and return an array of the same shape. "
+    "The pair {pair}, m = 0, 1, ..., is turned by the angle $p \\cdot "
+    "\\mathrm{{base}}^{{-2m/d}}$ in radians, where p is the row's entry of `positions`, (n,): a "
+    "pair (x, y) becomes (x cos - y sin, y cos + x sin). d is even. A position need not be an "
+    "integer."
 )
 
 ROTARY = Exercise(
@@ -343,7 +376,7 @@ ROTARY = Exercise(
     prompt=QUESTION.format(pair="$(x_m, x_{m + d/2})$"),
     starter="import numpy as np\n\n\ndef rotary(x, positions, base=10000.0):\n    ...\n",
     hints=(
-        "Which shape have the angles? There are n rows and d/2 pairs.",
+        "There are n rows and d/2 pairs. Which shape do the angles have?",
         "`np.split(x, 2, axis=-1)` gives the first coordinates of all pairs, and the second ones.",
         "`angles = positions[..., None] * base ** (-np.arange(0, d, 2) / d)`; turn, then "
         "`np.concatenate` along the last axis.",
@@ -389,6 +422,9 @@ def partly(slips, x, positions, turned_width):
     part = d if "all turned" in slips else turned_width
     below = d if "angles of the whole width" in slips else part
     moved = part if "the last ones turned" in slips else 0
+    if "pairs of the whole row" in slips:
+        whole = turned(slips, x, positions)
+        return np.concatenate([whole[..., :part], x[..., part:]], axis=-1)
     out = turned(slips, np.roll(x, moved, axis=-1), positions, part=part, below=below)
     if "the rest set to zero" in slips:
         out[..., part:] = 0
@@ -427,8 +463,9 @@ PARTIAL = Exercise(
         "Some models turn only a part of each row: GPT-NeoX a quarter. Turn the first "
         "`turned_width` coordinates of each row of `x`, (..., n, d), as if they were a row of "
         "their own, and leave the others as they are: of the r = `turned_width` coordinates, the "
-        "pair $(x_m, x_{m + r/2})$ is turned by $p \\cdot 10000^{-2m/r}$. `positions` is (n,), r "
-        "is even."
+        "pair $(x_m, x_{m + r/2})$ is turned by $p \\cdot 10000^{-2m/r}$ radians, as in `rotary`. "
+        "p is the row's entry of `positions`, (n,). r is even, and may be 0 or d. The result has "
+        "the shape of `x`."
     ),
     starter="import numpy as np\n\n\ndef partial_rotary(x, positions, turned_width):\n    ...\n",
     hints=(
@@ -440,23 +477,29 @@ PARTIAL = Exercise(
     slips=(
         Slip(
             "angles of the whole width",
-            "The exponents of the angles have the whole width below the line. It is that of the "
-            "part that is turned.",
+            "The exponents are divided by the width of the whole row. They must be divided by that "
+            "of the part that is turned.",
             PAGE,
         ),
         Slip(
             "all turned",
-            "All coordinates are turned. Those from `turned_width` on stay as they are.",
+            "All coordinates are turned. Those from `turned_width` on must stay as they are.",
             PAGE,
         ),
         Slip(
             "the last ones turned",
-            "The last coordinates are turned. The first `turned_width` are to be.",
+            "The last coordinates are turned. It must be the first `turned_width`.",
+            PAGE,
+        ),
+        Slip(
+            "pairs of the whole row",
+            "The whole row was turned, and the rest put back: its pairs reach over the whole row. "
+            "The first `turned_width` coordinates must form pairs among themselves.",
             PAGE,
         ),
         Slip(
             "the rest set to zero",
-            "The coordinates that are not turned are 0. They keep their values.",
+            "The coordinates that are not turned are 0. They must keep their values.",
             PAGE,
         ),
         Slip(
@@ -477,6 +520,7 @@ PARTIAL = Exercise(
             Case("four of six", (rng.standard_normal((2, 5, 6)), np.arange(5), 4)),
             Case("all of four", (rng.standard_normal((3, 4)), np.arange(3), 4)),
             Case("none", (rng.standard_normal((2, 4)), np.arange(2) + 3, 0)),
+            Case("six of eight", (rng.standard_normal((2, 8)), np.arange(2) + 1, 6)),
         ]
     ),
     right=(partly_by_complex, partly_by_rows),
@@ -507,6 +551,8 @@ def slopes(slips, heads):
         return 1 - exponents
     sign = 1 if "growing" in slips else -1
     base = np.e if "base e" in slips else 2.0
+    if "halved from head to head" in slips:
+        exponents = np.arange(1, heads + 1) / exponent
     found = base ** (sign * exponent * exponents)
     return found[::-1] if "flattest first" in slips else found
 
@@ -546,7 +592,7 @@ SLOPES = Exercise(
     ),
     starter="import numpy as np\n\n\ndef alibi_slopes(heads):\n    ...\n",
     hints=(
-        "What are the slopes of 4 heads, and of 3?",
+        "What are the slopes of 2 heads, of 4, and then of 3?",
         "`1 << (heads.bit_length() - 1)` is the largest power of two up to `heads`.",
         "With that power P: the exponents `-8 * np.arange(1, P + 1) / P`, then `-8 * np.arange(1, "
         "2 * P, 2) / (2 * P)`, as many as are needed.",
@@ -555,8 +601,8 @@ SLOPES = Exercise(
     slips=(
         Slip(
             "power of two not minded",
-            "The formula for powers of two is used for every number of heads. For 3 heads the "
-            "slopes are those of 2, and one from those of 4.",
+            "The formula for powers of two is used for every number of heads. With 3 heads, two "
+            "slopes are those of 2 heads, and one is from those of 4.",
             PAGE,
         ),
         Slip(
@@ -567,24 +613,31 @@ SLOPES = Exercise(
         ),
         Slip(
             "every slope in between",
-            "The other heads get every slope of the next power of two. They get every second one; "
-            "the rest are taken already.",
+            "The other heads get every slope of the next power of two. They get every second one, "
+            "since the rest are taken already.",
             PAGE,
         ),
         Slip(
             "the rest from the start",
-            "The other heads repeat the first slopes. They get those in between.",
+            "The other heads repeat slopes of the first ones. They get those in between: of the "
+            "power of two above, the first, the third and so on.",
+            PAGE,
+        ),
+        Slip(
+            "halved from head to head",
+            "Each slope is half of the one before. That is so with 8 heads alone; with P heads, P "
+            "a power of two, the factor is 2^(-8 / P).",
             PAGE,
         ),
         Slip(
             "the power above",
             "The slopes are the first ones of the power of two above. The first heads have those "
-            "of the power below, and only the others every second one of the power above.",
+            "of the power below. Only the others have slopes of the power above, every second one.",
             PAGE,
         ),
         Slip(
             "exponent of 4",
-            "The exponent has a 4 in place of the 8. With the 8 the flattest slope of a power of "
+            "The exponent has a 4 in place of the 8. With the 8, the smallest slope for a power of "
             "two is 1/256.",
             PAGE,
         ),
@@ -607,7 +660,8 @@ SLOPES = Exercise(
         ),
         Slip(
             "sorted",
-            "All slopes are sorted. The slopes in between are not sorted in; they come last.",
+            "All slopes are sorted. Those of the power of two above are not sorted in; they come "
+            "last.",
             PAGE,
         ),
         Slip(
@@ -618,7 +672,8 @@ SLOPES = Exercise(
         ),
     ),
     cases=lambda rng: (
-        [Case(f"{heads} heads", (heads,)) for heads in (1, 2, 3, 4, 6, 8, 12)]
+        [Case("one head", (1,))]
+        + [Case(f"{heads} heads", (heads,)) for heads in (2, 3, 4, 6, 8, 12)]
         + [Case("heads drawn anew", (int(rng.integers(9, 40)),))]
     ),
     right=(slopes_by_recursion, slopes_by_roots),
@@ -629,6 +684,8 @@ def falling(slips, heads, queries, keys):
     """Lower the score of each key by its distance."""
     offset = 0 if "aligned at the start" in slips else keys - queries
     distance = np.arange(queries)[:, None] + offset - np.arange(keys)
+    if "from the last query" in slips:
+        distance = np.broadcast_to(keys - 1 - np.arange(keys), (queries, keys))
     if "the past raised" in slips:
         distance = -distance
     elif "the future not lowered" in slips:
@@ -682,10 +739,10 @@ BIAS = Exercise(
     minutes=8,
     prompt=(
         "Return the bias of ALiBi, (heads, queries, keys): minus the head's slope times the "
-        "distance between the query and the key. `alibi_slopes` gives the slopes, (heads,). Keys "
-        "after the query count like keys before it; to hide them is for a mask. Where there are "
-        "fewer queries than keys, the queries are the last ones; where there are more, the first "
-        "ones stand before the first key."
+        "distance between the query and the key. `alibi_slopes(heads)` gives the slopes, (heads,). "
+        "Keys after the query count like keys before it; to hide them is for a mask. The queries "
+        "are the last ones: the last query stands at the last key. Where there are more queries "
+        "than keys, the first queries stand before the first key."
     ),
     starter=(
         "import numpy as np\n\n"
@@ -694,7 +751,7 @@ BIAS = Exercise(
         "    ...\n"
     ),
     hints=(
-        "At which position stands query 0?",
+        "At which position does query 0 stand, if there are 2 queries and 3 keys?",
         "`np.arange(queries)[:, None] + keys - queries - np.arange(keys)` is how far each key lies "
         "before each query.",
         "`-alibi_slopes(heads)[:, None, None] * np.abs(distance)`.",
@@ -704,7 +761,7 @@ BIAS = Exercise(
         ALIGNED,
         Slip(
             "raised, not lowered",
-            "The minus is missing, so the score of a key grows with its distance. It falls.",
+            "The minus is missing, so the score of a key grows with its distance. It must fall.",
             PAGE,
         ),
         Slip(
@@ -721,13 +778,20 @@ BIAS = Exercise(
         ),
         Slip(
             "the future not lowered",
-            "Keys after the query have the bias 0. They count like keys as far before it.",
+            "Keys after the query have the bias 0. They must have that of keys as far before it.",
             PAGE,
         ),
         Slip(
             "the future hidden",
-            "Keys after the query are hidden. That is for a mask to do; here they are lowered by "
-            "their distance.",
+            "Keys after the query are hidden. That is for a mask to do; here their scores are "
+            "lowered by their distance.",
+            PAGE,
+        ),
+        Slip(
+            "from the last query",
+            "All distances are measured from the last query, so all rows are the same. Under a "
+            "causal mask the weights would be right all the same; the distances of the other "
+            "queries are not.",
             PAGE,
         ),
         Slip(
@@ -810,7 +874,7 @@ ANGLE = Exercise(
             "the angle of so many positions": RADIANS * SPEED,
             "one radian": 1 / SPEED,
             "turns, not radians": RADIANS * 2 * np.pi / SPEED,
-            "half of the pairs": RADIANS * BASE ** (4 * PAIR / WIDTH),
+            "exponent doubled twice": RADIANS * BASE ** (4 * PAIR / WIDTH),
             "degrees": RADIANS * 180 / np.pi / SPEED,
             "the first pair": float(RADIANS),
         },
@@ -818,7 +882,7 @@ ANGLE = Exercise(
     slips=(
         Slip(
             "exponent not doubled",
-            "The exponent m / d was used, so the pair seems to turn faster. It is 2m / d.",
+            "The exponent m / d was used, with which the pair turns faster. It is 2m / d.",
             PAGE,
         ),
         Slip(
@@ -834,7 +898,7 @@ ANGLE = Exercise(
         ),
         Slip(
             "one radian",
-            f"So many positions turn the pair by one radian. {RADIANS} are asked for.",
+            f"So many positions turn the pair by one radian. {RADIANS} radians are asked for.",
             PAGE,
         ),
         Slip(
@@ -844,14 +908,14 @@ ANGLE = Exercise(
             PAGE,
         ),
         Slip(
-            "half of the pairs",
-            "The number of pairs, d / 2, was taken for d in the exponent 2m / d. There d is the "
-            "whole width.",
+            "exponent doubled twice",
+            "The exponent 4m / d was used: it was doubled twice, or the number of pairs was taken "
+            "for d. It is 2m / d, and d is the whole width.",
             PAGE,
         ),
         Slip(
             "degrees",
-            "The angle was converted to degrees. It is in radians, and so is the speed.",
+            "The angle was converted to degrees. Both the angle and the speed are in radians.",
             PAGE,
         ),
         Slip(
