@@ -1,13 +1,20 @@
 """What the book's build needs besides Sphinx.
 
 Formulas are rendered by the node that pip installed. Launch buttons appear only where the book
-knows its repository. The theme's script of two thousand icons, 1.5 MB, is replaced by a style
-sheet of the dozen that the pages use, taken from the script itself. What is folded keeps the name
-that it shows. And no line begins with the sign that follows a formula of one piece.
+knows its repository. No line begins with the sign that follows a formula of one piece.
+
+Pages are light. The theme's script of two thousand icons, 1.5 MB, is replaced by a style sheet of
+the dozen that the pages use, taken from the script itself. The index of the search is loaded by
+the page that searches. Pictures are files of their own, of which a browser asks only for those
+that it shows: of each, the light or the dark form.
+
+And what the theme and docutils say to a screen reader is put right where it is wrong.
 """
 
+import base64
 import hashlib
 import importlib.util
+import os
 import re
 import socket
 import subprocess
@@ -57,19 +64,62 @@ def _icon_css(script: str, names) -> str:
     return "\n".join(rules) + "\n"
 
 
+SEARCHING = re.compile(
+    r'<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"></script>'
+)
+PICTURE = re.compile(
+    r'<img class="picture-(?:light|dark)" src="data:image/svg\+xml;base64,([^"]+)"'
+)
+ICON_SCRIPT = re.compile(
+    r"<script[^>]*scripts/fontawesome\.js[^>]*></script>|<link[^>]*scripts/fontawesome\.js[^>]*>"
+)
+PUT_RIGHT = (
+    # This label of theirs would hide from a screen reader what a fold says it holds.
+    (' aria-label="Toggle hidden content"', ""),
+    # So would this one, which is not all that the button says.
+    (
+        'search-button__button pst-js-only" aria-label="Search"',
+        'search-button__button pst-js-only"',
+    ),
+    # The title of the book lies outside every landmark.
+    (
+        '<div id="pst-primary-sidebar"',
+        '<div id="pst-primary-sidebar" role="region" aria-label="Book"',
+    ),
+    # A list holds items.
+    ('role="doc-biblioentry"', 'role="listitem"'),
+)
+
+
+def _as_file(out: Path, page: Path, match: re.Match) -> str:
+    """Write the picture of `match` to a file of its own and return the beginning of its tag."""
+    drawing = base64.b64decode(match[1])
+    name = f"{hashlib.sha256(drawing).hexdigest()[:16]}.svg"
+    (out / "_images" / name).write_bytes(drawing)
+    # With its size a page keeps its form while the picture is still on its way.
+    points = re.search(rb'width="([\d.]+)pt" height="([\d.]+)pt"', drawing).groups()
+    width, height = (round(float(number) * 96 / 72) for number in points)
+    address = os.path.relpath(out / "_images" / name, page.parent)
+    tag = match[0].partition(" src=")[0]
+    return f'{tag} src="{address}" width="{width}" height="{height}" loading="lazy"'
+
+
 def _finish_pages(app, exception):
-    if exception is not None or app.builder.format != "html":
+    if exception is not None or app.builder.name != "html":
         return
     out = Path(app.outdir)
+    (out / "_images").mkdir(exist_ok=True)
     theme = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_theme"
     script = (theme / "static" / "scripts" / "fontawesome.js").read_text()
     pages = {path: path.read_text() for path in out.rglob("*.html")}
     (out / "_static" / "icons.css").write_text(_icon_css(script, _icons_used(pages.values())))
     for path, built in pages.items():
-        page = re.sub(r"<script[^>]*scripts/fontawesome\.js[^>]*></script>", "", built)
-        page = re.sub(r"<link[^>]*scripts/fontawesome\.js[^>]*>", "", page)
-        # This label of theirs would hide from a screen reader what a fold says it holds.
-        page = page.replace(' aria-label="Toggle hidden content"', "")
+        page = ICON_SCRIPT.sub("", built)
+        if path.name != "search.html":
+            page = SEARCHING.sub("", page)
+        page = PICTURE.sub(lambda match, path=path: _as_file(out, path, match), page)
+        for theirs, ours in PUT_RIGHT:
+            page = page.replace(theirs, ours)
         if page != built:
             path.write_text(page)
     (out / "_static" / "scripts" / "fontawesome.js").unlink(missing_ok=True)

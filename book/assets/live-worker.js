@@ -8,34 +8,36 @@ let loaded = 0;
 let total = 0;
 let session;
 
-function counted(body) {
-  return body.pipeThrough(
-    new TransformStream({
-      transform(chunk, controller) {
-        loaded += chunk.length;
-        postMessage({ loaded, total });
-        controller.enqueue(chunk);
-      },
-    }),
-  );
-}
-
-async function fetched(name) {
+async function fetched(name, size) {
   const response = await original(new URL(name, folder));
   if (!response.ok) throw new Error(`${name}: ${response.status} ${response.statusText}`);
-  const body = counted(response.body);
+  let came = 0;
+  const count = new TransformStream({
+    transform(chunk, controller) {
+      came += chunk.length;
+      loaded += chunk.length;
+      postMessage({ loaded, total });
+      controller.enqueue(chunk);
+    },
+  });
+  const body = response.body.pipeThrough(count);
   const plain = name.endsWith(".z") ? body.pipeThrough(new DecompressionStream("gzip")) : body;
   // The program is compiled while it arrives. What is used later must not wait to be read.
-  return name.includes(".wasm")
-    ? new Response(plain, { headers: { "Content-Type": "application/wasm" } })
-    : new Response(await new Response(plain).blob(), { headers: { "Content-Type": "text/javascript" } });
+  if (name.includes(".wasm")) {
+    return new Response(plain, { headers: { "Content-Type": "application/wasm" } });
+  }
+  const data = await new Response(plain).blob();
+  if (came !== size) throw new Error(`${name} has ${came} bytes of ${size}`);
+  return new Response(data, { headers: { "Content-Type": "text/javascript" } });
 }
 
 async function start() {
   const sizes = await (await original(new URL("sizes.json", folder))).json();
   total = Object.values(sizes).reduce((sum, size) => sum + size, 0);
   // All at once, and each only once: Pyodide asks for them by and by.
-  for (const name of Object.keys(sizes)) files.set(name.replace(/\.z$/, ""), fetched(name));
+  for (const [name, size] of Object.entries(sizes)) {
+    files.set(name.replace(/\.z$/, ""), fetched(name, size));
+  }
   self.fetch = async (request, options) => {
     const url = new URL(request.url ?? request, folder);
     const name = url.pathname.split("/").pop();
@@ -43,11 +45,16 @@ async function start() {
     files.delete(name);
     return file ?? original(request, options);
   };
-  await import(URL.createObjectURL(await (await files.get("pyodide.asm.js")).blob()));
-  const { loadPyodide } = await import(new URL("pyodide.mjs", folder));
-  const python = await loadPyodide({ indexURL: folder.href, packages: ["attn-course"] });
+  // All are waited for, so that one that is missing is heard of.
+  const [python] = await Promise.all([begin(), ...files.values()]);
   session = python.runPython("from attn_course.live import Session; Session()");
   postMessage({ ready: true });
+}
+
+async function begin() {
+  await import(URL.createObjectURL(await (await files.get("pyodide.asm.js")).blob()));
+  const { loadPyodide } = await import(new URL("pyodide.mjs", folder));
+  return loadPyodide({ indexURL: folder.href, packages: ["attn-course"] });
 }
 
 const started = start().catch((error) => postMessage({ failed: String(error.message ?? error) }));

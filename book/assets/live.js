@@ -3,7 +3,7 @@
 (() => {
   const megabytes = document.currentScript.dataset.megabytes;
   const workerAddress = new URL("live-worker.js", document.currentScript.src);
-  const kept = `attn-course ${location.pathname}`; // what a reader wrote and solved, in this browser
+  const kept = `attn-course ${location.pathname}`; // what a reader wrote here, in this browser alone
 
   let worker = null; // the Python that is running or loading
   let ready = false; // whether it has loaded
@@ -11,22 +11,21 @@
   let asked = null; // the cell whose Run was pressed
   let busy = null; // {cell, resolve} of the cell that is running, asked or one above it
 
-  const memory = {
-    read() {
-      try {
-        return JSON.parse(localStorage.getItem(kept)) ?? {};
-      } catch {
-        return {}; // storage is forbidden, or holds what is not ours: the page works without it
-      }
-    },
-    write(change) {
-      try {
-        localStorage.setItem(kept, JSON.stringify({ ...this.read(), ...change }));
-      } catch {
-        // as above
-      }
-    },
-  };
+  function remembered() {
+    try {
+      return JSON.parse(localStorage.getItem(kept)) ?? {};
+    } catch {
+      return {}; // storage is forbidden, or holds what is not ours: the page works without it
+    }
+  }
+
+  function remember(written) {
+    try {
+      localStorage.setItem(kept, JSON.stringify(written));
+    } catch {
+      // as above
+    }
+  }
 
   const words =
     /(#[^\n]*)|((?:[rfb]{0,2})(?:"""[\s\S]*?"""|'''[\s\S]*?'''|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'))|\b(and|as|assert|async|await|break|class|continue|def|del|elif|else|except|finally|for|from|global|if|import|in|is|lambda|nonlocal|not|or|pass|raise|return|try|while|with|yield)\b|\b(True|False|None)\b|\b(\d[\w.]*)/g;
@@ -78,7 +77,7 @@
       this.pre.setAttribute("aria-hidden", "true");
       this.pre.removeAttribute("tabindex");
       this.pre.after(this.editor);
-      const written = memory.read().code?.[this.number];
+      const written = remembered()[this.number];
       this.editor.value = written?.of === this.code ? written.now : this.code;
       if (this.editor.value !== this.code) this.edited();
       this.editor.addEventListener("input", () => this.edited());
@@ -87,10 +86,10 @@
 
     edited() {
       this.pre.replaceChildren(...highlight(this.editor.value));
-      const { [this.number]: _, ...others } = memory.read().code ?? {};
+      const { [this.number]: _, ...others } = remembered();
       const changed = this.editor.value !== this.code;
       const written = { of: this.code, now: this.editor.value };
-      memory.write({ code: changed ? { ...others, [this.number]: written } : others });
+      remember(changed ? { ...others, [this.number]: written } : others);
       this.resetButton.hidden = !changed && !this.changedOutput;
       for (const cell of cells.slice(this.number)) ran.delete(cell);
     }
@@ -200,7 +199,7 @@
       worker = null;
       finish(`Python could not be loaded: ${data.failed}. Run tries again.`);
     } else if (data.kind === "passed") {
-      memory.write({ passed: { ...memory.read().passed, [data.text]: true } });
+      attnSolved.add(data.text);
     } else if (data.kind) {
       busy?.cell.show(data.kind, data.text);
     } else if (data.done) {
@@ -255,7 +254,10 @@
 
   const cells = [];
   for (const element of document.querySelectorAll(".cell.tag_live")) {
-    cells.push(new Cell(element, cells.length));
+    const cell = new Cell(element, cells.length);
+    cells.push(cell);
+    const [, exercise] = cell.code.match(/^check\("(\w+)"/) ?? [];
+    if (attnSolved.has(exercise)) cell.say("Solved in this browser");
   }
 
   if (location.protocol === "file:") {
