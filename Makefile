@@ -6,6 +6,8 @@ VENV := .venv
 DATA := attn_course/data/packages.txt
 BIN := $(VENV)/bin
 PYODIDE := book/live/node_modules/pyodide/package.json
+AXE := tests/browser/node_modules/axe-core/package.json
+NPM = $(BIN)/npm ci --ignore-scripts --no-audit --no-fund --silent
 # Two BLAS threads on a busy machine are far slower than one.
 export OPENBLAS_NUM_THREADS ?= 1
 export OMP_NUM_THREADS ?= 1
@@ -32,7 +34,7 @@ test: $(VENV)/test.stamp $(PYODIDE)  ## Run every test, and every notebook again
 test-notebooks: $(VENV)/test.stamp  ## Run every notebook against its stored outputs.
 	$(NBVAL)
 
-browser-test: $(VENV)/test.stamp book  ## Open every page in a browser (needs Chromium or Chrome).
+browser-test: $(VENV)/test.stamp $(AXE) book  ## Open every page in a browser (needs Chromium or Chrome).
 	$(BIN)/python -m pytest -n 2 tests/browser
 
 notebooks: $(VENV)/test.stamp  ## Run every notebook and store its outputs.
@@ -74,7 +76,7 @@ lock:  ## Write constraints.txt anew: the newest versions that fit pyproject.tom
 	rm -rf $(VENV)-lock
 
 clean:  ## Remove the environment and everything that was built.
-	rm -rf $(VENV) _build build *.egg-info book/live/node_modules
+	rm -rf $(VENV) _build build *.egg-info book/live/node_modules tests/browser/node_modules
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
@@ -89,7 +91,11 @@ $(VENV)/test.stamp: $(BIN)/python pyproject.toml constraints.txt $(DATA)
 	$(PIP) --no-deps -r $(DATA)
 	touch $@ $(VENV)/book.stamp
 
-# Python for the reader's browser, by the npm that pip installed.
+# Python for the reader's browser, and what looks at pages, by the npm that pip installed.
 $(PYODIDE): $(VENV)/book.stamp book/live/package-lock.json
-	$(BIN)/npm ci --prefix book/live --ignore-scripts --no-audit --no-fund --silent
+	$(NPM) --prefix book/live
+	touch $@
+
+$(AXE): $(VENV)/book.stamp tests/browser/package-lock.json
+	$(NPM) --omit=optional --prefix tests/browser
 	touch $@
