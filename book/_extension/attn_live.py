@@ -145,7 +145,8 @@ def _add_bars(app, doctree, docname):
 def _add_script(app, pagename, templatename, context, doctree):
     if app.env.live_bytes and doctree is not None and _live_cells(doctree):
         megabytes = f"{app.env.live_bytes / 1e6:.1f}"
-        app.add_js_file("live.js", loading_method="defer", **{"data-megabytes": megabytes})
+        # After course.js, whose `attnSolved` it asks.
+        app.add_js_file("live.js", 900, loading_method="defer", **{"data-megabytes": megabytes})
 
 
 def _prepare(app):

@@ -1,0 +1,64 @@
+// An output that is to be predicted stays folded until the reader has written down a guess.
+(() => {
+  const kept = `attn-course guesses ${location.pathname}`; // in this browser alone
+  let guesses = {};
+  try {
+    guesses = JSON.parse(localStorage.getItem(kept)) ?? {};
+  } catch {
+    // storage is forbidden: a guess lasts as long as the page
+  }
+
+  // Ask before `fold`, or say what was guessed.
+  function ask(fold, number) {
+    const form = document.createElement("form");
+    form.className = "guess";
+    form.innerHTML =
+      '<label>Your guess <input type="text" autocomplete="off" required></label>' +
+      "<button>Compare</button>" +
+      '<button type="button">Show without a guess</button>';
+    const [compare, skip] = form.querySelectorAll("button");
+    const said = Object.assign(document.createElement("p"), { className: "guessed" });
+    said.setAttribute("role", "status");
+    fold.before(form, said);
+
+    const show = (guess) => {
+      form.remove();
+      said.textContent = guess ? `Your guess: ${guess}` : "";
+    };
+    if (guesses[number]) return show(guesses[number]);
+    const open = (guess) => {
+      show(guess);
+      fold.open = true;
+      fold.querySelector("summary").focus();
+    };
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      const guess = form.querySelector("input").value.trim();
+      if (!guess) return;
+      guesses[number] = guess;
+      try {
+        localStorage.setItem(kept, JSON.stringify(guesses));
+      } catch {
+        // as above
+      }
+      open(guess);
+    });
+    skip.addEventListener("click", () => open(""));
+  }
+
+  let number = 0;
+  for (const strong of document.querySelectorAll("article p > strong:first-child")) {
+    if (strong.textContent !== "Predict.") continue;
+    // The cell whose output is folded follows the question, sometimes after one that prepares it.
+    let next = strong.parentElement.nextElementSibling;
+    for (let near = 0; near < 4 && next; near += 1) {
+      const fold = next.querySelector(":scope > details.below-input, :scope > details.above-input");
+      if (fold?.querySelector(".cell_output")) {
+        ask(fold, number);
+        break;
+      }
+      next = next.nextElementSibling;
+    }
+    number += 1;
+  }
+})();
