@@ -15,7 +15,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constr
 NBVAL = $(BIN)/python -m pytest --nbval --nbval-current-env -n 2 --dist loadfile book
 
 .DEFAULT_GOAL := help
-.PHONY: help book serve test test-notebooks browser-test notebooks exercises kill-rate lab lint applications tuning bench \
+.PHONY: help book serve test test-notebooks browser-test notebooks exercises kill-rate lab lint applications tuning bench pages \
   planted-bugs lock clean
 
 help:  ## Say what each command does.
@@ -64,6 +64,10 @@ tuning: $(VENV)/test.stamp  ## Measure each setting of attention, and search (re
 
 bench: $(VENV)/test.stamp  ## Time and weigh attention on this machine (some ten minutes).
 	$(BIN)/python benchmarks/bench_cpu.py
+
+pages: book $(VENV)/test.stamp  ## Weigh and time the pages of the book, with Lighthouse (some ten minutes).
+	$(NPM) --prefix tests/browser
+	$(BIN)/python benchmarks/bench_pages.py
 
 planted-bugs: $(VENV)/test.stamp  ## Plant known bugs in a copy: two tests or more must find each.
 	$(BIN)/python tests/planted_bugs.py

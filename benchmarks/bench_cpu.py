@@ -10,15 +10,13 @@ in a file beside it, and the next run on the same machine goes on from there.
 """
 
 import argparse
-import importlib.metadata
 import json
 import math
 import os
-import platform
 import sys
 from pathlib import Path
 
-from measure import in_own_process, timed, weighed
+from measure import in_own_process, machine, timed, weighed
 
 RESULTS = Path(__file__).parent / "results" / "cpu.json"
 WIDTH, SOFTCAP, WINDOW = 64, 20.0, 256
@@ -247,18 +245,6 @@ def measure(question, form, tokens):
     QUESTIONS[question][form](64)()  # loads what is loaded at the first call
     run = QUESTIONS[question][form](tokens)
     return {"extra_mb": round(weighed(run), 1), "cpu_ms": round(timed(run, 1.0), 3)}
-
-
-def machine():
-    """Return what the figures depend on, and nothing that names one machine."""
-    versions = {
-        name: importlib.metadata.version(name).partition("+")[0] for name in ("numpy", "torch")
-    }
-    model = "unknown"
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.partition(": ")[2] for line in lines if "model name" in line), model)
-    return {"processor": model, "threads": 1, "python": platform.python_version(), **versions}
 
 
 def merged(old, new):

@@ -1,7 +1,9 @@
 """Weigh and time a call on a CPU, in a process of its own and on one thread."""
 
+import importlib.metadata
 import json
 import os
+import platform
 import resource
 import subprocess
 import sys
@@ -65,3 +67,15 @@ def in_own_process(*arguments, **environment):
     command = [sys.executable, *map(str, arguments)]
     done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout)
+
+
+def machine():
+    """Return what the figures depend on, and nothing that names one machine."""
+    versions = {
+        name: importlib.metadata.version(name).partition("+")[0] for name in ("numpy", "torch")
+    }
+    model = "unknown"
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.partition(": ")[2] for line in lines if "model name" in line), model)
+    return {"processor": model, "threads": 1, "python": platform.python_version(), **versions}

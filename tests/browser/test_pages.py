@@ -1,9 +1,10 @@
 """Every page of the built book, opened in a real browser. Run by `make browser-test`."""
 
+import functools
 import gzip
 import re
 from html.parser import HTMLParser
-from urllib.parse import unquote, urldefrag
+from urllib.parse import unquote, urldefrag, urlsplit
 
 import pytest
 from conftest import SITE
@@ -11,6 +12,7 @@ from execute import ROOT, pages
 
 CHAPTERS = [path.relative_to(ROOT).with_suffix(".html").as_posix() for path in pages()]
 OTHERS = ["search.html", "genindex.html"]  # index.html leads on: see below
+HEAVIEST = 300_000  # bytes, compressed
 PHONE = {"width": 375, "height": 812}
 
 
@@ -97,6 +99,23 @@ def pictures_of_the_other_theme(page):
             yield f"not loaded: {shown.get_attribute('src')}"
 
 
+@functools.cache
+def compressed(path):
+    """Return the size of a file of the book as a server sends it."""
+    return len(gzip.compress((SITE / path).read_bytes()))
+
+
+def heaviness(page):
+    """What a page loads, where it is more than a reader on a slow line should wait for."""
+    urls = page.evaluate(
+        "[location.href, ...performance.getEntriesByType('resource').map(entry => entry.name)]"
+    )
+    paths = {unquote(urlsplit(url).path).lstrip("/") for url in urls if url.startswith("http")}
+    weight = sum(map(compressed, paths))
+    if weight > HEAVIEST:
+        yield f"{weight} bytes in {len(paths)} files"
+
+
 def barriers(page):
     """What axe finds."""
     for violation in page.evaluate(RULES)["violations"]:
@@ -109,7 +128,7 @@ def test_page(visit, path):
     """Everything that holds of every page, at the width of a phone and in both themes."""
     page = visit(path, **PHONE)
     page.wait_for_load_state("networkidle")
-    found = []
+    found = [(heaviness.__doc__, problem) for problem in heaviness(page)]
     # What is folded is part of the page: an answer, or a cell.
     page.evaluate("document.querySelectorAll('details').forEach(fold => { fold.open = true })")
     for check in (too_wide, raw_formulas, torn_signs, missing_icons, undescribed_pictures):
@@ -120,18 +139,6 @@ def test_page(visit, path):
         for check in (pictures_of_the_other_theme, barriers):
             found += [(f"{check.__doc__} ({theme})", problem) for problem in check(page)]
     assert found == []
-
-
-def test_first_page_is_light(browser, site):
-    context = browser.new_context(viewport=PHONE)
-    page = context.new_page()
-    bodies = {}
-    page.on("response", lambda response: bodies.setdefault(response.url, response.body()))
-    page.goto(f"{site}/book/index.html", wait_until="networkidle")
-    weight = sum(len(gzip.compress(body)) for body in bodies.values())
-    context.close()
-    assert weight < 700_000, f"{weight} bytes in {len(bodies)} files"
-    print(f"the first page weighs {weight} bytes compressed, in {len(bodies)} files")
 
 
 def test_root_leads_to_the_first_page(visit):
