@@ -315,9 +315,9 @@ FAULTY = {
     "lacks an argument": (lambda x: 2 * x, "unexpected keyword argument 'times'"),
     "a text": (lambda x, times=2: "six", "expected real numbers"),
     "an object": (lambda x, times=2: object(), "expected real numbers"),
-    "a ragged list": (lambda x, times=2: [[1], [1, 2]], "ValueError"),
+    "a ragged list": (lambda x, times=2: [[1], [1, 2]], "as a tuple: return a, b"),
     "complex": (lambda x, times=2: 2j * x, "expected real numbers"),
-    "two results": (lambda x, times=2: (x, x), "2 results were returned, expected 1"),
+    "two results": (lambda x, times=2: (x, x), "results returned: 2, expected 1"),
     "another shape": (lambda x, times=2: x[None], "shape (1, 2), expected (2,)"),
     "a number": (lambda x, times=2: 4.0, "shape (), expected (2,)"),
     "nothing half of the time": (lambda x, times=2: x if x.ndim == 2 else None, "nothing was"),
@@ -445,6 +445,30 @@ def test_in_the_card_sentences_wrap_and_numbers_do_not(double):
     assert "overflow-wrap: anywhere" in rows["problem"]
     assert "<pre" not in rows["problem"]
     assert 'white-space: pre"' in rows["x"]
+
+
+def test_a_prediction_is_not_told():
+    for exercise in EXERCISES.values():
+        if exercise.kind == "predict":
+            right = float(exercise.solve(frozenset()))
+            report = check(exercise.name, right + 0.987654321)
+            assert report.status == "failed"
+            assert report.evidence.rows().keys() == {"case", "problem"}
+            assert f"{right:.12g}" not in report.evidence.problem.split()
+
+
+def test_a_prediction_that_was_rounded_is_told_so():
+    name = "weight_at_temperature"
+    right = EXERCISES[name].solve(frozenset())
+    assert "near" in check(name, round(right, 3)).evidence.problem
+    assert "near" not in check(name, right + 0.1).evidence.problem
+    assert "near" not in check("cache_bytes", 24576001).evidence.problem
+
+
+def test_who_leaves_results_out_is_told_which_there_are():
+    exercise = EXERCISES["decode_step"]
+    report = check(exercise.name, lambda *args: exercise.right[0](*args)[0])
+    assert report.evidence.problem == "results returned: 1, expected 3: output, keys, values"
 
 
 def test_who_returns_nothing_is_told_so(double):
