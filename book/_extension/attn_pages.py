@@ -6,7 +6,8 @@ wait until the page stands, and those that a page has no use for are left out: t
 search, which only the page that searches needs, is the largest. Pictures are files of their own,
 of which a browser asks only for those that it shows: of each, the light or the dark form.
 
-And what the theme and docutils say to a screen reader is put right where it is wrong.
+And what the theme, docutils and folds say, to a screen reader above all, is put right where it is
+wrong.
 """
 
 import base64
@@ -73,6 +74,10 @@ ICON_SCRIPT = re.compile(
     r"<script[^>]*scripts/fontawesome\.js[^>]*></script>|<link[^>]*scripts/fontawesome\.js[^>]*>"
 )
 PUT_RIGHT = (
+    # What a fold holds, in the reader's words.
+    (" code cell content</p>", " code</p>"),
+    (" code cell source</p>", " code</p>"),
+    (" code cell output</p>", " output</p>"),
     # This label of theirs would hide from a screen reader what a fold says it holds.
     (' aria-label="Toggle hidden content"', ""),
     # So would this one, which is not all that the button says.
