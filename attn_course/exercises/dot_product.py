@@ -365,6 +365,8 @@ ATTENTION = Exercise(
         "keys). A query that may look nowhere gets zeros. `softmax` turns a row of -inf into zeros."
     ),
     starter=(
+        "import math\n\n"
+        "import numpy as np\n\n"
         "from attn_course.reference import softmax\n\n\n"
         "def attention(q, k, v, mask=True, *, bias=0.0, scale=None, softcap=None):\n"
         "    ...\n"
@@ -576,10 +578,10 @@ SOURCE = Exercise(
     difficulty=1,
     minutes=8,
     prompt=(
-        "The second source prints the formula $\\mathrm{softmax}(Q K^\\top / \\sqrt d)\\, V$ and a "
-        "program for it. In NumPy the program reads as below. It runs on the source's example of "
-        "three queries, three keys and width 3, and its results look as good as the right ones. "
-        "They are not those of the formula. Mend it.\n\n"
+        "The second of the course's two sources prints the formula $\\mathrm{softmax}(Q K^\\top / "
+        "\\sqrt d)\\, V$ and a program for it. In NumPy the program reads as below. It runs on the "
+        "source's example of three queries, three keys and width 3, and its results look as good "
+        "as the right ones. They are not those of the formula. Mend it.\n\n"
         "`q` is (queries, d), `k` (keys, d) and `v` (keys, e); the result is (queries, e). There "
         "is no mask."
     ),

@@ -405,8 +405,8 @@ FADING = Exercise(
         "Let each token average the values up to its own, so that older ones count less: the "
         "weight of token j for token i is $\\gamma^{\\,i-j}\\, \\varphi(q_i) \\cdot "
         "\\varphi(k_j)$, divided by the sum of these over $j \\le i$, with $\\varphi = "
-        "\\mathrm{elu} + 1$ and $\\gamma$ = `decay` between 0 and 1. `q` and `k` are (..., n, d), "
-        "`v` is (..., n, e), and `decay` is a number."
+        "\\mathrm{elu} + 1$ and $\\gamma$ = `decay` above 0 and below 1. `q` and `k` are (..., n, "
+        "d), `v` is (..., n, e), and `decay` is a number."
     ),
     starter=(
         "import numpy as np\n\n"

@@ -406,10 +406,10 @@ CORRELATION = Exercise(
     difficulty=2,
     minutes=8,
     prompt=(
-        "The second source says that attention weighs by the correlation of its inputs, and then "
-        "takes products. So does the program below. Mend it, so that it returns Pearson's "
-        "correlation of each query with each key: from every vector subtract the mean of its "
-        "entries, then take the cosine of the angle between the two.\n\n"
+        "The second of the course's two sources says that attention weighs by the correlation of "
+        "its inputs, and then takes products. So does the program below. Mend it, so that it "
+        "returns Pearson's correlation of each query with each key: from every vector subtract the "
+        "mean of its entries, then take the cosine of the angle between the two.\n\n"
         "`q` is (..., queries, d), `k` is (..., keys, d), the result (..., queries, keys). A "
         "vector whose entries are all equal has the correlation 0 with every vector."
     ),
