@@ -490,10 +490,11 @@ DATA = Exercise(
     minutes=6,
     prompt=(
         "The first of the course's two sources compares each datum $x_i$ with a vector $w$ and "
-        "defines its weight as a sum over all data, $a_i = \\sum_j e^{w \\cdot x_j} / \\sum_m e^{w "
-        "\\cdot x_m}$. The program below does what the formula says. Mend it, and with it "
-        "the formula: `x` is (n, d), `w` is (d,), and the result holds one weight for each of the n data. No weight is "
-        "negative, together they sum to 1, and $a_i / a_j = e^{w \\cdot x_i - w \\cdot x_j}$."
+        "defines its weight as a sum over all data, $a_i = \\sum_j e^{w \\cdot x_j} / \\sum_m "
+        "e^{w \\cdot x_m}$. The program below does what the formula says. Mend it, and with it "
+        "the formula: `x` is (n, d), `w` is (d,), and the result holds one weight for each of the"
+        " n data. No weight is negative, together they sum to 1, and $a_i / a_j = e^{w \\cdot x_i"
+        " - w \\cdot x_j}$."
     ),
     starter=(
         "import numpy as np\n\n\n"
