@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from attn_course.exercises.dot_product import WEIGHTS, drawn
+from attn_course.exercises.dot_product import WEIGHTS, drawn, scored
 from attn_course.exercises.exercise import Case, Exercise, Slip, predictions
 from attn_course.reference.dot_product import attention, attention_weights
 from attn_course.reference.softmax import softmax, softmax_jacobian
@@ -16,17 +16,27 @@ def through_softmax(slips, weights, grad):
     """Turn a gradient of weights into one of scores."""
     if "softmax left out" in slips:
         return -grad if "sign turned around" in slips else grad
-    axis = -2 if "sum over the queries" in slips else -1
+    axis, kept = -1, "axis not kept" not in slips
+    if "sum over the queries" in slips:
+        axis = -2
+    if "sum over the first axis" in slips:
+        axis = 0
+    if "axis 1 for the last" in slips:
+        axis = 1
+    if "one mean for all rows" in slips:
+        axis = None
     if "the diagonal alone" in slips:
         mean = weights * grad
+    elif "a(1 - a) kept" in slips:
+        mean = (weights * grad).sum(axis=axis, keepdims=kept) + weights * grad
     elif "mean not weighted" in slips:
-        mean = grad.mean(axis=axis, keepdims=True)
+        mean = grad.mean(axis=axis, keepdims=kept)
     elif "sum not weighted" in slips:
-        mean = grad.sum(axis=axis, keepdims=True)
+        mean = grad.sum(axis=axis, keepdims=kept)
     elif "nothing subtracted" in slips:
         mean = 0.0
     else:
-        mean = (weights * grad).sum(axis=axis, keepdims=True)
+        mean = (weights * grad).sum(axis=axis, keepdims=kept)
     out = grad - mean
     if "weights left out" not in slips:
         out = weights * out
@@ -37,70 +47,90 @@ SOFTMAX = (
     Slip(
         "the diagonal alone",
         "Only the diagonal of the Jacobian is used, a(1 - a). A score changes the other weights "
-        "too: what one gains the others lose.",
+        "too: what one gains, the others lose.",
         PAGE,
     ),
     Slip(
         "softmax left out",
-        "The gradient of the weights is passed on as that of the scores. Softmax lies between.",
+        "The gradient of the weights is passed on as that of the scores. Softmax lies between "
+        "them, and its Jacobian must be multiplied in.",
         PAGE,
     ),
     Slip(
         "nothing subtracted",
-        "The weighted mean of the gradient is not subtracted. Then a shift of all scores would "
-        "seem to matter.",
+        "Nothing is subtracted from the gradient. Then a shift of all scores would seem to matter, "
+        "but softmax does not notice it. The mean of the gradient under the weights must go.",
+        PAGE,
+    ),
+    Slip(
+        "axis not kept",
+        "The sum over the keys has lost its axis, so the number of a row meets a column. "
+        "`keepdims=True` keeps the axis.",
         PAGE,
     ),
     Slip(
         "mean not weighted",
-        "The plain mean of the gradient is subtracted. What is subtracted is the mean under the "
-        "weights.",
+        "The plain mean of the gradient is subtracted. It must be the mean under the weights.",
         PAGE,
     ),
     Slip(
         "sum not weighted",
-        "The plain sum of the gradient is subtracted. What is subtracted is the sum of weight "
-        "times gradient.",
+        "The plain sum of the gradient is subtracted. It must be the sum of weight times gradient, "
+        "the mean under the weights.",
         PAGE,
     ),
     Slip(
         "weights left out",
-        "The factor of the weights in front is missing. The score of a key that is hidden changes "
-        "nothing, so where the weight is 0 the gradient is 0.",
+        "The weights are missing as a factor of the whole. The score of a hidden key changes "
+        "nothing, so where the weight is 0 the gradient must be 0.",
+        PAGE,
+    ),
+    Slip(
+        "one mean for all rows",
+        "One number is subtracted in all rows, summed over all of them. Each row is a softmax of "
+        "its own, with a mean of its own: sum along the last axis alone.",
         PAGE,
     ),
     Slip(
         "sum over the queries",
-        "The sum runs over the queries. It runs over the keys, the axis of softmax.",
+        "The sum runs over the queries. It must run over the keys, the axis of softmax.",
         PAGE,
     ),
     Slip(
         "sign turned around",
-        "The sign of the gradient of the scores is turned around: the mean stands first, and the "
-        "gradient is subtracted from it.",
+        "The gradient of the scores has the wrong sign, as where the gradient is subtracted from "
+        "its mean. The mean must be subtracted from the gradient.",
         PAGE,
     ),
+)
+ZERO_SCALE = Slip(
+    "a scale of 0 taken for none",
+    "A scale of 0 is taken for no scale, as `scale or ...` does. Ask whether `scale is None`.",
+    "algorithm/dot_product",
 )
 
 
 def backward(slips, q, k, v, grad_output, mask=True, *, bias=0.0, scale=None, softcap=None):
     """Turn a gradient of the output into those of queries, keys and values."""
     usual = 1.0 if "unscaled" in slips else 1 / math.sqrt(q.shape[-1])
+    if "options ignored" in slips:
+        bias, scale, softcap = 0.0, None, None
     scale = usual if scale is None else scale
-    seen = True if "mask ignored" in slips else mask
-    added = 0.0 if "bias ignored" in slips else bias
-    bound = None if "softcap ignored" in slips else softcap
-    weights = attention_weights(q, k, seen, bias=added, scale=scale, softcap=bound)
-    grad_v = (weights if "values not transposed" in slips else weights.swapaxes(-1, -2)) @ (
-        grad_output
-    )
-    grad_scores = through_softmax(slips, weights, grad_output @ v.swapaxes(-1, -2))
-    if bound is not None and "softcap's slope left out" not in slips:
-        bounded = np.tanh(scale * (q @ k.swapaxes(-1, -2)) / bound)
-        grad_scores = grad_scores * (1 - bounded**2)
+    weights = scored(slips, q, k, mask, bias=bias, scale=scale, softcap=softcap)
+    if ZERO_SCALE.name in slips:  # the weights are those of the package, which asks for None
+        scale = scale or usual
+    turn = np.transpose if "every axis transposed" in slips else (lambda x: x.swapaxes(-1, -2))
+    grad_v = (weights if "values not transposed" in slips else turn(weights)) @ grad_output
+    grad_scores = through_softmax(slips, weights, grad_output @ turn(v))
+    if softcap is not None and not slips & {"softcap ignored", "softcap's slope left out"}:
+        scores = scale * (q @ turn(k))
+        if "softcap's slope with the bias" in slips and "bias ignored" not in slips:
+            scores = scores + bias
+        inner = scores if "softcap's slope not divided" in slips else scores / softcap
+        grad_scores = grad_scores * (1 - np.tanh(inner) ** 2)
     by_q = 1.0 if "scale left out" in slips else scale
     by_k = 1.0 if slips & {"scale left out", "scale left out of the keys"} else scale
-    turned = grad_scores.swapaxes(-1, -2)
+    turned = turn(grad_scores)
     grad_q = by_q * ((turned if "queries transposed" in slips else grad_scores) @ k)
     grad_k = by_k * ((grad_scores if "keys not transposed" in slips else turned) @ q)
     return grad_q, grad_k, grad_v
@@ -170,6 +200,8 @@ def backward_by_output(q, k, v, grad_output, mask=True, *, bias=0.0, scale=None,
     )
 
 
+FORWARD = ("unscaled", "every axis transposed", "mask ignored", "bias ignored", "softcap ignored")
+
 BACKWARD = Exercise(
     name="attention_backward",
     topic="gradients",
@@ -178,11 +210,13 @@ BACKWARD = Exercise(
     difficulty=3,
     minutes=35,
     prompt=(
-        "`grad_output`, (..., queries, e), is the gradient of a loss with respect to the output of "
-        "`attention`, which was called with the other arguments. Return the gradients with respect "
-        "to `q`, `k` and `v`, of their shapes. The scores are scaled, by default by $1/\\sqrt d$, "
-        "go through `softcap * tanh(scores / softcap)` if there is a softcap, get the bias, and "
-        "are masked. A query that may look nowhere gets zeros. `attention_weights` gives the "
+        "`attention` was called with `q`, (..., queries, d), `k`, (..., keys, d), `v`, (..., keys, "
+        "e), and the options; `grad_output`, (..., queries, e), is the gradient of a loss with "
+        "respect to its output. Return the gradients with respect to `q`, `k` and `v`, of the same "
+        "shapes. The scores $q \\cdot k$ are multiplied by `scale`, $1/\\sqrt d$ unless given; "
+        "with a `softcap` they become `softcap * tanh(scores / softcap)`; then the "
+        "`bias` is added, and `mask` says where a query may look. A query that may look nowhere "
+        "has an output of zeros, so it adds nothing to any gradient. `attention_weights` gives the "
         "weights."
     ),
     starter=(
@@ -195,40 +229,72 @@ BACKWARD = Exercise(
         "    # return grad_q, grad_k, grad_v\n"
     ),
     hints=(
-        "Go backward through three steps: average, softmax, scores. Check every shape.",
-        "dV = Wᵀ dO. dW = dO Vᵀ. Through softmax: dS = W · (dW - the sum of W · dW over the keys).",
-        "With a softcap dS is multiplied by 1 - tanh². Then dQ = scale · dS K and dK = scale · dSᵀ "
-        "Q.",
+        "Go backward through three steps: average, softmax, scores. Which shape does the gradient "
+        "have after each?",
+        "dV = Wᵀ dO. dW = dO Vᵀ. Through softmax, entry by entry: dS = W · (dW - m), where m is "
+        "the sum of W · dW over the keys.",
+        "With a softcap dS is multiplied by 1 - tanh²(scores / softcap), with scores that are "
+        "scaled and have no bias. Then dQ = scale · dS K and dK = scale · dSᵀ Q.",
     ),
     solve=backward,
     slips=(
-        *SOFTMAX,
+        *(slip for slip in SOFTMAX if slip.name != "one mean for all rows"),
         Slip(
             "softcap's slope left out",
-            "The softcap bends the scores, so its slope, 1 - tanh², is a factor of their gradient.",
+            "The softcap bends the scores. Its slope, 1 - tanh², must be a factor of their "
+            "gradient.",
+            PAGE,
+        ),
+        Slip(
+            "softcap's slope not divided",
+            "The slope of tanh is taken at the scores themselves. On the way there tanh was given "
+            "scores / softcap, so its slope must be taken there.",
+            PAGE,
+        ),
+        Slip(
+            "softcap's slope with the bias",
+            "The slope of tanh is taken at scores that have the bias already. The softcap comes "
+            "before the bias.",
             PAGE,
         ),
         Slip(
             "scale left out",
             "The scale is missing in the gradients of queries and keys. Scores are the scale times "
-            "q · k, so it is a factor of both.",
+            "q · k, so it must be a factor of both.",
             PAGE,
         ),
         Slip(
             "scale left out of the keys",
-            "The scale is missing in the gradient of the keys. Queries and keys both have it.",
+            "The scale is missing in the gradient of the keys. It must be a factor of both, that "
+            "of the queries and that of the keys.",
             PAGE,
         ),
         Slip(
             "values not transposed",
-            "The gradient of the values is W dO. It is Wᵀ dO: what a value gave to each query "
-            "comes back.",
+            "The gradient of the values was computed as W dO. It must be Wᵀ dO: each value gets "
+            "back from every query, by the weight that it had there.",
             PAGE,
         ),
-        Slip("keys not transposed", "The gradient of the keys is dS Q. It is dSᵀ Q.", PAGE),
-        Slip("queries transposed", "The gradient of the queries is dSᵀ K. It is dS K.", PAGE),
-        *(s for s in WEIGHTS if s.name in ("mask ignored", "bias ignored", "softcap ignored")),
-        next(s for s in WEIGHTS if s.name == "unscaled"),
+        Slip(
+            "keys not transposed",
+            "The gradient of the keys was computed as dS Q. It must be dSᵀ Q, with a row for each "
+            "key.",
+            PAGE,
+        ),
+        Slip(
+            "queries transposed",
+            "The gradient of the queries was computed as dSᵀ K. It must be dS K, with a row for "
+            "each query.",
+            PAGE,
+        ),
+        Slip(
+            "options ignored",
+            "`bias`, `scale` and `softcap` have no effect. They must be handed on to "
+            "`attention_weights`, and scale and softcap also matter on the way back.",
+            PAGE,
+        ),
+        *(s for s in WEIGHTS if s.name in FORWARD),
+        ZERO_SCALE,
     ),
     cases=backward_cases,
     right=(backward_by_jacobian, backward_by_output),
@@ -291,11 +357,12 @@ THROUGH = Exercise(
     difficulty=2,
     minutes=8,
     prompt=(
-        "`weights`, (..., n), are what softmax returned, and `grad_weights` is the gradient of a "
-        "loss with respect to them. The gradient with respect to the scores is asked for. The "
-        "program below uses a slope that many textbooks print, that of one probability with "
-        "respect to its own score. Something is missing. Mend it, for any number of leading axes. "
-        "A row of zeros, as of a query that may look nowhere, gives zeros."
+        "`weights`, (..., n), are what softmax returned along the last axis, and `grad_weights`, "
+        "of the same shape, is the gradient of a loss with respect to them. The gradient with "
+        "respect to the scores, again of this shape, is asked for. The program below uses a slope "
+        "that many textbooks print, that of one probability with respect to its own score. "
+        "Something is missing. Mend it, for any number of axes in front. A row of zeros, as of a "
+        "query that may look nowhere, gives zeros."
     ),
     starter=(
         "import numpy as np\n\n\n"
@@ -303,13 +370,32 @@ THROUGH = Exercise(
         "    return weights * (1 - weights) * grad_weights\n"
     ),
     hints=(
-        "Let `grad_weights` be the same number everywhere. What must the gradient be, if weights "
-        "always sum to 1?",
-        "The Jacobian is $a_i(\\delta_{ij} - a_j)$. What stands off the diagonal?",
-        "$a_i (g_i - \\sum_j a_j g_j)$.",
+        "Let `grad_weights` be the same number everywhere. What must the gradient be, since the "
+        "weights always sum to 1?",
+        "The Jacobian has the entries $a_i(\\delta_{ij} - a_j)$. What stands off the diagonal?",
+        "With weights a and gradient g, entry i is $a_i (g_i - \\sum_j a_j g_j)$.",
     ),
     solve=pulled,
-    slips=SOFTMAX,
+    slips=(
+        *SOFTMAX,
+        Slip(
+            "a(1 - a) kept",
+            "The factor a(1 - a) is kept and the sum over all keys is subtracted as well, so the "
+            "diagonal is taken away twice. If the sum has all keys, the factor is a alone.",
+            PAGE,
+        ),
+        Slip(
+            "axis 1 for the last",
+            "The sum runs along axis 1. That is the last axis only if exactly one stands before "
+            "it: count from the end.",
+            "appendix/notation",
+        ),
+        Slip(
+            "sum over the first axis",
+            "The sum runs along the first axis. It must run along the last, the axis of softmax.",
+            PAGE,
+        ),
+    ),
     cases=weight_cases,
     right=(pulled_by_jacobian, pulled_by_pairs),
     bug="the diagonal alone",
@@ -324,10 +410,13 @@ def heat(slips, scores, grad_weights, temperature):
     inner = through_softmax(slips, weights, grad_weights)
     each = scores * inner
     power = 1 if "not squared" in slips else 2
+    if "divided before as well" in slips:
+        power += 1
     if slips & {"inner slope left out", "as for a factor"}:
         power = 0
     sign = 1 if slips & {"minus forgotten", "as for a factor"} else -1
-    return (sign * each / temperature**power).sum(axis=-1).astype(scores.dtype)
+    axis = None if "summed over the rows" in slips else -1
+    return (sign * each / temperature**power).sum(axis=axis).astype(scores.dtype)
 
 
 def heat_cases(rng):
@@ -392,7 +481,7 @@ HEAT = Exercise(
     hints=(
         "Chain rule: how does the loss change with scores / t, and how does that change with t?",
         "With weights a and gradient g the first is $a_i (g_i - \\sum_j a_j g_j)$.",
-        "The second is $-x_i / t^2$. Multiply, and sum over the scores.",
+        "With scores x the second is $-x_i / t^2$. Multiply, and sum over the scores of a row.",
     ),
     solve=heat,
     slips=(
@@ -404,25 +493,38 @@ HEAT = Exercise(
         ),
         Slip(
             "not squared",
-            "The result was divided by t once. The derivative of 1/t is -1/t², so it is divided by "
-            "t twice.",
+            "The result is divided by t once. The derivative of 1/t is -1/t², so it must be "
+            "divided by t twice.",
+            PAGE,
+        ),
+        Slip(
+            "divided before as well",
+            "The result is divided by t three times: once as the scores were overwritten by scores "
+            "/ t, and twice as the derivative -1/t². That derivative belongs to the scores as they "
+            "were given.",
+            PAGE,
+        ),
+        Slip(
+            "summed over the rows",
+            "The derivatives of all rows are added to one number. Each row has a loss of its own "
+            "here: sum along the last axis alone.",
             PAGE,
         ),
         Slip(
             "inner slope left out",
-            "Of the slope of 1/t only the sign is there. It is -1/t².",
+            "Of the derivative of 1/t only the sign is there. It is -1/t².",
             PAGE,
         ),
         Slip(
             "as for a factor",
             "This is the derivative with respect to a factor of the scores. The temperature "
-            "divides.",
+            "divides them.",
             PAGE,
         ),
         Slip(
             "weights at temperature 1",
-            "The weights are those of temperature 1. The derivative is taken where the "
-            "temperature is: softmax(scores / t).",
+            "The weights are those of temperature 1. They must be softmax(scores / t): the "
+            "derivative is taken at the temperature that is given.",
             PAGE,
         ),
         *(s for s in SOFTMAX if s.name not in ("sum over the queries", "sign turned around")),
@@ -433,9 +535,11 @@ HEAT = Exercise(
 )
 
 
-KEYS, VALUES, WIDTH = (1.0, 4.0), (2.0, 12.0), 4
+KEYS, VALUES, WIDTH = (1.0, 4.0), (2.0, 12.0), 16
 MEAN = sum(VALUES) / 2
-SLOPE = sum((v - MEAN) * k for v, k in zip(VALUES, KEYS, strict=True)) / 2 / math.sqrt(WIDTH)
+ROOT = math.sqrt(WIDTH)
+SLOPE = sum((v - MEAN) * k for v, k in zip(VALUES, KEYS, strict=True)) / 2 / ROOT
+PRODUCTS = sum(v * k for v, k in zip(VALUES, KEYS, strict=True))
 
 DERIVATIVE = Exercise(
     name="query_slope",
@@ -452,50 +556,60 @@ DERIVATIVE = Exercise(
         "change with the first coordinate of the query? Give the derivative as an exact number."
     ),
     hints=(
-        "Which weights has a query of zeros?",
-        "The output changes by $\\sum_j a_j (v_j - y)\\, s_j'$, where $s_j'$ is how fast score j "
-        "changes.",
-        "a is 1/2 for both, y is 7, and the scores change by 1/2 and 4/2.",
+        "Which weights does a query of zeros give to the two keys?",
+        "The derivative is $\\sum_j a_j (v_j - y)\\, s_j'$ with weights a, values v and output y, "
+        "where $s_j'$ is how fast score j changes.",
+        f"The output y is {MEAN:g}, both weights are 1/2, and the slopes of the scores are "
+        f"{KEYS[0]:g}/{ROOT:g} and {KEYS[1]:g}/{ROOT:g}.",
     ),
     solve=predictions(
         SLOPE,
         {
-            "scale forgotten": SLOPE * 2,
-            "mean not subtracted": sum(v * k for v, k in zip(VALUES, KEYS, strict=True)) / 4,
-            "divided by the width": SLOPE / 2,
-            "the diagonal alone": sum(v * k for v, k in zip(VALUES, KEYS, strict=True)) / 8,
-            "mean key times output": MEAN * sum(KEYS) / 2 / 2,
+            "scale forgotten": SLOPE * ROOT,
+            "mean not subtracted": PRODUCTS / 2 / ROOT,
+            "divided by the width": SLOPE / ROOT,
+            "weights left out": SLOPE * 2,
+            "the diagonal alone": PRODUCTS / 4 / ROOT,
+            "mean key times output": MEAN * sum(KEYS) / 2 / ROOT,
             "the output": MEAN,
             "sign turned around": -SLOPE,
-            "keys left out": (VALUES[1] - VALUES[0]) / 8,
+            "keys left out": (VALUES[1] - VALUES[0]) / 4 / ROOT,
+            "keys and scale left out": (VALUES[1] - VALUES[0]) / 4,
             "no change at all": 0.0,
         },
     ),
     slips=(
         Slip(
             "scale forgotten",
-            f"The scale is missing: the scores are divided by √{WIDTH}, and so are their slopes.",
+            f"The scale is missing. The scores are divided by √{WIDTH}, so their slopes are too.",
             "algorithm/dot_product",
         ),
         Slip(
             "mean not subtracted",
-            "The output was not subtracted from the values. Softmax passes on differences alone.",
+            "The output was not subtracted from the values. What one weight gains the other loses, "
+            "so only the difference of each value from the output counts.",
             PAGE,
         ),
         Slip(
             "divided by the width",
-            f"The scores were divided by {WIDTH}. They are divided by the root of the width.",
+            f"The scores were divided by {WIDTH}. They must be divided by the root of the width.",
             "algorithm/dot_product",
         ),
         Slip(
+            "weights left out",
+            "The weights are missing. Each key counts by its weight, 1/2 for both.",
+            PAGE,
+        ),
+        Slip(
             "the diagonal alone",
-            "Only a(1 - a) was used. Each score changes both weights.",
+            "Only the diagonal of the Jacobian was used, a(1 - a). Each score changes both "
+            "weights.",
             PAGE,
         ),
         Slip(
             "mean key times output",
             "This is how fast the mean score changes, times the output. It is what must be "
-            "subtracted.",
+            "subtracted, not the result.",
             PAGE,
         ),
         Slip(
@@ -506,8 +620,8 @@ DERIVATIVE = Exercise(
         ),
         Slip(
             "sign turned around",
-            "The sign is turned around. The key with the larger value has the larger coordinate, "
-            "so its weight and the output grow.",
+            "The sign is wrong. The key with the larger value has the larger coordinate, so its "
+            "weight and the output grow.",
             PAGE,
         ),
         Slip(
@@ -517,13 +631,19 @@ DERIVATIVE = Exercise(
             PAGE,
         ),
         Slip(
+            "keys and scale left out",
+            "This is a(1 - a) times the difference of the values. It lacks how fast the difference "
+            "of the scores changes: by that of the keys, divided by the root of the width.",
+            PAGE,
+        ),
+        Slip(
             "no change at all",
-            "The output was said not to change. The weights are equal at this query, but they "
-            "change with it, and the values differ.",
+            "The answer says that the output does not change. The weights are equal at this query, "
+            "but they change with it, and the values differ.",
             PAGE,
         ),
     ),
-    right=(15 / 4, np.array([-2.5, 2.5]) @ np.array([0.5, 2.0])),
+    right=(15 / 8, np.array([-2.5, 2.5]) @ np.array([0.25, 1.0])),
 )
 
 EXERCISES = (DERIVATIVE, THROUGH, BACKWARD, HEAT)

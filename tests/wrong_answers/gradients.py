@@ -292,7 +292,7 @@ def mean_over_the_scores(scores, grad_weights, temperature):
 WRONG = {
     # Not scaled; by the width; values without their average; w (1 - w) alone; keys left out; keys
     # and scale left out; turned around; weights that do not change
-    "query_slope": [7.5, 1.875, 12.5, 6.25, 1.25, 2.5, -3.75, 0],
+    "query_slope": [7.5, 0.46875, 6.25, 3.125, 0.625, 2.5, -1.875, 0],
     "scores_gradient": [
         mean_subtracted,
         sum_subtracted,
