@@ -7,6 +7,7 @@ import numpy as np
 
 from attn_course.exercises.dot_product import WEIGHTS, drawn
 from attn_course.exercises.exercise import Case, Exercise, Lines, Orders, Slip, predictions
+from attn_course.exercises.gradients import ZERO_SCALE
 from attn_course.reference.dot_product import attention
 from attn_course.reference.tiled import merge_attention, tiled_attention
 
@@ -44,15 +45,20 @@ def tiled(slips, q, k, v, mask=True, *, bias=0.0, scale=None, softcap=None, bloc
         whole = seen(slips, mask, queries, keys)
         return attention(q, k, v, whole, bias=bias, scale=scale, softcap=softcap)
     usual = 1.0 if "unscaled" in slips else 1 / math.sqrt(q.shape[-1])
+    if ZERO_SCALE.name in slips:
+        scale = scale or None
     scale = usual if scale is None or "scale ignored" in slips else scale
     bias = 0.0 if "bias ignored" in slips else bias
     softcap = None if "softcap ignored" in slips else softcap
     batch = q.shape[:-2]
     shape = (*batch, queries, keys)
-    bias = np.broadcast_to(np.asarray(bias, dtype=q.dtype), shape)
+    if "bias cut as it is" not in slips or np.ndim(bias) == 0:
+        bias = np.broadcast_to(np.asarray(bias, dtype=q.dtype), shape)
     within = callable(mask) and "positions within the block" in slips
     if not within:
-        mask = np.broadcast_to(seen(slips, mask, queries, keys), shape)
+        mask = seen(slips, mask, queries, keys)
+        if "mask cut as it is" not in slips or np.ndim(mask) == 0:
+            mask = np.broadcast_to(mask, shape)
     end = keys // block * block if "the last block lost" in slips else keys
     hidden = -1e9 if "a large negative number" in slips else -np.inf
     first = 0.0 if "the maximum begins at 0" in slips else -np.inf
@@ -62,12 +68,20 @@ def tiled(slips, q, k, v, mask=True, *, bias=0.0, scale=None, softcap=None, bloc
     for start in range(0, end, block):
         some = slice(start, min(start + block, end))
         scores = scale * (q @ k[..., some, :].swapaxes(-1, -2))
+        if "softcap last" in slips:
+            scores = scores + bias[..., :, some]
         if softcap is not None:
             scores = softcap * np.tanh(scores / softcap)
-        allowed = seen(slips, mask, queries, some.stop - start) if within else mask[..., some]
-        scores = np.where(allowed, scores + bias[..., some], hidden)
+        if "softcap last" not in slips:
+            scores = scores + bias[..., :, some]
+        allowed = seen(slips, mask, queries, some.stop - start) if within else mask[..., :, some]
+        if "a large negative number added" in slips:
+            scores = np.where(allowed, scores, scores - 1e9)
+        else:
+            scores = np.where(allowed, scores, hidden)
         largest = scores.max(axis=-1, keepdims=True)
-        new = largest if "only the block's maximum" in slips else np.maximum(top, largest)
+        own_maximum = slips & {"only the block's maximum", "blocks under their own maxima added"}
+        new = largest if own_maximum else np.maximum(top, largest)
         if "no maximum" in slips:
             new = np.zeros_like(top)
         if "a block that is hidden" in slips or "no maximum" in slips:
@@ -83,9 +97,9 @@ def tiled(slips, q, k, v, mask=True, *, bias=0.0, scale=None, softcap=None, bloc
             continue
         if "rescaled the wrong way" in slips:
             factor = np.where(top == -np.inf, 0, np.exp(safe - top))
-        if "denominator not rescaled" not in slips:
+        if not slips & {"denominator not rescaled", "blocks under their own maxima added"}:
             total = factor * total
-        if "output not rescaled" not in slips:
+        if not slips & {"output not rescaled", "blocks under their own maxima added"}:
             output = factor * output
         total = total + exponentials.sum(axis=-1, keepdims=True)
         output = output + exponentials @ v[..., some, :]
@@ -204,9 +218,11 @@ SHARED = (
     "unscaled",
     "mask turned around",
     "a large negative number",
+    "a large negative number added",
     "scale ignored",
     "bias ignored",
     "softcap ignored",
+    "softcap last",
 )
 
 TILED = Exercise(
@@ -217,15 +233,17 @@ TILED = Exercise(
     difficulty=3,
     minutes=45,
     prompt=(
-        "Return what `attention` returns, with the scores of `block` keys at a time: keep for each "
-        "query a running maximum, a running sum and a running output, and correct the last two "
-        "whenever the maximum grows. `mask` is a boolean array that broadcasts to (..., queries, "
-        "keys), or a function of index arrays (b, h, i, j) of batch, head, query and key that "
-        "returns one; where it is a function, `q` has two axes, so give it 0 for b and h. `bias` "
-        "is a number, or an array that broadcasts as the mask does. The last block may be shorter. "
-        "A query that may look nowhere gets zeros.\n\n"
-        f"With {LARGE} tokens and blocks of {TILE} the answer may take {MOST} MiB, so take a block "
-        "of queries at a time as well."
+        "Return what `attention` returns, (..., queries, e), with the scores of `block` keys at a "
+        "time: keep for each query a running maximum, a running sum and a running output, and "
+        "correct the last two whenever the maximum grows. `q` is (..., queries, d), `k` is (..., "
+        "keys, d), `v` is (..., keys, e). The last block may be shorter. `mask` is True, or a "
+        "boolean array that broadcasts to (..., queries, keys), or a function of index arrays (b, "
+        "h, i, j) of batch, head, query and key that returns one; where it is a function, `q` has "
+        "two axes, so give it 0 for b and h. `bias` is a number, or an array that broadcasts as "
+        "the mask does. `scale` and `softcap` are those of `attention`: None stands for "
+        "$1/\\sqrt d$ and for no softcap. A query that may look nowhere gets zeros.\n\n"
+        f"With {LARGE} tokens and blocks of {TILE} the answer may take {MOST} MiB beyond its "
+        "arguments, so take a block of queries at a time as well."
     ),
     starter=(
         "import numpy as np\n\n\n"
@@ -237,8 +255,8 @@ TILED = Exercise(
     hints=(
         "Two blocks by hand: the sum so far was made with the old maximum. By what must it be "
         "multiplied when the maximum grows?",
-        "`factor = np.exp(old - new)` corrects both the sum and the output. Begin with a maximum "
-        "of -inf, and take care that -inf - -inf does not come up.",
+        "`factor = np.exp(top - new)`, with the old maximum `top`, corrects both the sum and the "
+        "output. Begin with a maximum of -inf, and take care that -inf - -inf does not come up.",
         "For each block: `new = np.maximum(top, scores.max(...))`; `total = factor * total + "
         "exponentials.sum(...)`; `output = factor * output + exponentials @ v_block`. At the end "
         "divide by the total, or by 1 where it is 0.",
@@ -258,6 +276,13 @@ TILED = Exercise(
             PAGE,
         ),
         Slip(
+            "blocks under their own maxima added",
+            "Each block is summed under its own maximum, and the sums are added as they are. Only "
+            "sums under one maximum can be added: keep the largest so far, and rescale what was "
+            "summed under a smaller one.",
+            PAGE,
+        ),
+        Slip(
             "only the block's maximum",
             "The maximum of each block replaces the running one, also where it is smaller. Then "
             "old sums are enlarged, and large scores can overflow.",
@@ -266,24 +291,37 @@ TILED = Exercise(
         Slip(
             "averages of blocks averaged",
             "Each block is normalized by itself and the averages are averaged. Blocks differ in "
-            "how much weight they hold.",
+            "how much weight they hold: one sum over all keys must divide, at the end.",
             PAGE,
         ),
         Slip(
             "averages of blocks added",
             "Each block is normalized by itself and the averages are added, so the weights of a "
-            "query sum to the number of blocks. The sum over all keys divides, once.",
+            "query sum to the number of blocks. One sum over all keys must divide, at the end.",
             PAGE,
         ),
         Slip(
             "the last block lost",
-            "Keys that do not fill a whole block are lost. The last block may be shorter.",
+            "Keys that do not fill a whole block are lost. The last block may be shorter, and "
+            "counts too.",
             PAGE,
         ),
         Slip(
             "a block that is hidden",
             "A block in which a query may look nowhere gives -inf - -inf, which is NaN, and spoils "
-            "what comes after it.",
+            "what comes after it. As long as the maximum is -inf, subtract 0 instead.",
+            PAGE,
+        ),
+        Slip(
+            "mask cut as it is",
+            "The mask is cut as if it had a column for every key. One with a single column "
+            "broadcasts, and its slice is empty from the second block on. Broadcast it first.",
+            PAGE,
+        ),
+        Slip(
+            "bias cut as it is",
+            "The bias is cut as if it had a row for every query. One with an axis of keys alone "
+            "broadcasts as well. Broadcast it to (..., queries, keys) first.",
             PAGE,
         ),
         Slip(
@@ -299,14 +337,14 @@ TILED = Exercise(
         ),
         Slip(
             "the maximum begins at 0",
-            "The running maximum begins at 0. Where all scores of a query lie far below 0 their "
+            "The running maximum begins at 0. Where all scores of a query lie far below 0, their "
             "exponentials vanish. Begin with -inf.",
             PAGE,
         ),
         Slip(
             "rescaled the wrong way",
             "The factor is turned around: exp(new - old). What was summed under a smaller maximum "
-            "is too large now, and shrinks: exp(old - new).",
+            "is too large under the new one and must shrink: exp(old - new).",
             PAGE,
         ),
         Slip(
@@ -321,6 +359,7 @@ TILED = Exercise(
             PAGE,
         ),
         *(slip for slip in WEIGHTS if slip.name in SHARED),
+        ZERO_SCALE,
     ),
     cases=tiled_cases,
     right=(tiled_by_merging, tiled_by_rows),
@@ -358,16 +397,18 @@ ONLINE_SUM = Exercise(
     difficulty=2,
     minutes=10,
     prompt=(
-        "The logarithm of $\\sum_j e^{s_j}$ over an array of scores is wanted, and only `block` "
-        "scores fit into memory at a time. The largest is not known in advance. Scores may lie in "
-        "the hundreds, above 0 and below, so no exponential may overflow. The last block may be "
-        "shorter than the others. Put the lines in order. Seven of them compute it; four belong "
-        "nowhere. The indented lines stand in the loop. Answer with letters."
+        "Compute the natural logarithm of $\\sum_j e^{s_j}$ over an array of scores, of which only "
+        "`block` fit into memory at a time. The largest score is not known in advance. Scores may "
+        "lie in the hundreds, above 0 and below, so no exponential may overflow. The last block "
+        "may be shorter than the others. Put the lines in order. Seven of them compute it; four "
+        "belong nowhere. The indented lines stand in the loop. Answer with letters."
     ),
     hints=(
         "What is known at the start, before any block?",
-        "In the loop: the new maximum, the sum corrected and enlarged, the new maximum kept.",
-        "The sum so far was made with the old maximum: multiply it by exp(top - new).",
+        "In the loop: take a block, find the new maximum, correct and enlarge the sum, keep the "
+        "new maximum.",
+        "The sum so far was made with the old maximum: multiply it by exp(top - new) while `top` "
+        "is still the old one.",
     ),
     solve=Orders(
         ONLINE,
@@ -386,8 +427,9 @@ ONLINE_SUM = Exercise(
     slips=(
         Slip(
             "not rescaled",
-            "The sum so far is not corrected when the maximum grows. It was made with the old "
-            "maximum: multiply it by exp(top - new).",
+            "The sum so far is not corrected when the maximum grows: the factor exp(top - new) is "
+            "missing, or it is 1 as `top` was replaced before. The sum was made with the old "
+            "maximum and must be multiplied while `top` still is the old one.",
             PAGE,
         ),
         Slip(
@@ -398,38 +440,40 @@ ONLINE_SUM = Exercise(
         ),
         Slip(
             "the maximum forgotten at the end",
-            "The maximum was subtracted from all scores and is not added at the end. The logarithm "
-            "of the sum is top + log(total).",
+            "The maximum was subtracted from all scores, so it must be added to the logarithm at "
+            "the end.",
             PAGE,
         ),
         Slip(
             "the maximum never kept",
-            "The result is -inf, because `top` is still -inf when it is returned. Keep the new "
-            "maximum at the end of every round, and return after the last.",
+            "The result is -inf: either `top` is still -inf at the end, as no line keeps the new "
+            "maximum, or `total` is still 0, as no line adds to it.",
             PAGE,
         ),
         Slip(
             "rescaled the wrong way",
             "The factor is turned around: exp(new - top), which is infinite at the first block. It "
-            "is exp(top - new), 0 at the first block.",
+            "must be exp(top - new), which is 0 there.",
             PAGE,
         ),
         Slip(
             "not rescaled, by the block's maximum",
-            "The sum so far is not corrected when the maximum grows, and the maximum is that of "
-            "the block alone. Keep the larger one, and multiply the sum by exp(top - new).",
+            "The maximum is that of the block alone, and the sum so far is not corrected when it "
+            "changes: the factor exp(top - new) is missing, or it is 1 as `top` was replaced "
+            "before. Keep the larger maximum, and multiply the sum before.",
             PAGE,
         ),
         Slip(
             "not rescaled, the maximum forgotten",
-            "The sum so far is not corrected when the maximum grows, and the maximum is not added "
-            "at the end.",
+            "The sum so far is not corrected when the maximum grows: the factor exp(top - new) is "
+            "missing, or it is 1 as `top` was replaced before. And the maximum must be added at "
+            "the end.",
             PAGE,
         ),
         Slip(
             "the maximum neither kept nor added",
-            "The new maximum is not kept, so only the last block counts, and it is not added at "
-            "the end.",
+            "No line keeps the new maximum in `top`, so only the last block counts. And the "
+            "maximum must be added at the end.",
             PAGE,
         ),
     ),
@@ -449,16 +493,20 @@ def merged(slips, output_a, lse_a, output_b, lse_b):
     """Join attention to two sets of keys."""
     lses = np.stack([lse_a, lse_b])
     power = np.exp2 if "powers of two" in slips else np.exp
-    top = 0.0 if "overflow" in slips else lses.max(axis=0)
+    top = lses.max(axis=None if "one maximum for all queries" in slips else 0)
+    if "overflow" in slips:
+        top = 0.0
     weights = power(lses - top)
-    lse = top + (np.log2 if "powers of two" in slips else np.log)(weights.sum(axis=0))
+    lse = (np.log2 if "powers of two" in slips else np.log)(weights.sum(axis=0))
+    if "the maximum not added back" not in slips:
+        lse = top + lse
     if "logarithms as weights" in slips:
         weights = lses
     elif "half of each" in slips:
         weights = np.ones_like(lses)
     elif "the larger alone" in slips:
         weights = (lses == lses.max(axis=0)).astype(lses.dtype)
-    shares = weights / weights.sum(axis=0)
+    shares = weights if "shares not divided" in slips else weights / weights.sum(axis=0)
     if "not weighted" in slips:
         shares = np.ones_like(lses)
     if "exchanged" in slips:
@@ -469,7 +517,9 @@ def merged(slips, output_a, lse_a, output_b, lse_b):
         lse = lses.max(axis=0)
     elif "mean of the logarithms" in slips:
         lse = lses.mean(axis=0)
-    return shares[0][:, None] * output_a + shares[1][:, None] * output_b, lse
+    if "shares along the columns" not in slips:
+        shares = shares[..., None]
+    return shares[0] * output_a + shares[1] * output_b, lse
 
 
 def merge_cases(rng):
@@ -514,11 +564,12 @@ MERGE = Exercise(
     difficulty=2,
     minutes=15,
     prompt=(
-        "Two machines hold half of the keys each. Each returns its attention to its own keys, "
-        "`output`, (n, e), and for each query the logarithm of the sum of the exponentials of its "
-        "scores, `lse`, (n,). Return the attention to all keys and the logarithm of the sum over "
-        "all. The logarithms can be in the hundreds, either way; a machine in which a query sees "
-        "nothing returns zeros and -inf for it, but never both do."
+        "Two machines, a and b, hold half of the keys each. For n queries each machine returns its "
+        "attention to its own keys, `output`, (n, e), and for each query the natural logarithm of "
+        "the sum of the exponentials of its scores, `lse`, (n,). Return the same two for all keys "
+        "together: the attention, (n, e), and the logarithms, (n,). The logarithms may lie in the "
+        "hundreds, above 0 and below. Where a query may look at no key of a machine, the machine "
+        "returns a row of zeros and -inf; this never happens at both machines for one query."
     ),
     starter=(
         "import numpy as np\n\n\n"
@@ -527,17 +578,19 @@ MERGE = Exercise(
         "    # return output, lse\n"
     ),
     hints=(
-        "If machine a saw scores whose exponentials sum to 3 and b to 1, what are their shares?",
-        "The shares are softmax(lse_a, lse_b). How is that computed without overflow?",
-        "`lse = np.logaddexp(lse_a, lse_b)`, and the shares `np.exp(lse_a - lse)` and "
-        "`np.exp(lse_b - lse)`.",
+        "If the exponentials of the scores sum to 3 at machine a and to 1 at machine b, what share "
+        "of the result has each?",
+        "For each query the two shares are the softmax of `lse_a` and `lse_b`. How is that "
+        "computed without overflow?",
+        "`lse = np.logaddexp(lse_a, lse_b)`, and the shares are `np.exp(lse_a - lse)[:, None]` and "
+        "`np.exp(lse_b - lse)[:, None]`.",
     ),
     solve=merged,
     slips=(
         Slip(
             "half of each",
-            "The two outputs count alike. The machine with the larger sum of exponentials counts "
-            "more: its share is exp(lse_a - lse).",
+            "The two outputs count alike. The machine with the larger sum of exponentials must "
+            "count more, in proportion to its sum.",
             PAGE,
         ),
         Slip(
@@ -547,13 +600,38 @@ MERGE = Exercise(
         ),
         Slip(
             "overflow",
-            "The exponentials of the logarithms overflow. Subtract the larger one first.",
+            "The exponentials of the logarithms overflow. Subtract the larger logarithm of each "
+            "query first.",
             "concepts/softmax",
         ),
         Slip(
+            "the maximum not added back",
+            "The larger logarithm was subtracted before the exponentials, so it must be added to "
+            "the new logarithm at the end.",
+            PAGE,
+        ),
+        Slip(
+            "shares along the columns",
+            "The shares meet the columns of the outputs, as an array (n,) does. Each row must be "
+            "multiplied by its own share: give the shares a second axis.",
+            "appendix/notation",
+        ),
+        Slip(
+            "one maximum for all queries",
+            "One maximum is subtracted for all queries. For a query whose logarithms lie far below "
+            "it both exponentials become 0. Subtract the larger logarithm of each query.",
+            "concepts/softmax",
+        ),
+        Slip(
+            "shares not divided",
+            "The shares are exp(lse - maximum), which do not sum to 1. They must be divided by "
+            "their sum.",
+            PAGE,
+        ),
+        Slip(
             "logarithms as weights",
-            "The logarithms are used as weights. The weights are their exponentials, the sums "
-            "themselves.",
+            "The logarithms are used as weights. The weights must be the sums themselves, the "
+            "exponentials of the logarithms.",
             PAGE,
         ),
         Slip(
@@ -563,30 +641,31 @@ MERGE = Exercise(
         ),
         Slip(
             "logarithms added",
-            "The logarithms are added, so the sums are multiplied. The logarithm of the two sums "
-            "together is asked for.",
+            "The logarithms are added, which multiplies the sums. The result must be the logarithm "
+            "of the two sums added.",
             PAGE,
         ),
         Slip(
             "the larger logarithm kept",
-            "The new logarithm is the larger of the two. The smaller sum counts as well: "
-            "`np.logaddexp`.",
+            "The new logarithm is the larger of the two. The smaller sum counts as well, so the "
+            "new logarithm must be larger than both.",
             PAGE,
         ),
         Slip(
             "mean of the logarithms",
             "The new logarithm is the mean of the two. The sum over all keys is larger than either "
-            "sum.",
+            "sum, so its logarithm must be larger than both.",
             PAGE,
         ),
         Slip(
             "the larger alone",
-            "The machine with the larger sum answers alone. The other has a share as well.",
+            "The output is that of the machine with the larger sum. The other has a share as well.",
             PAGE,
         ),
         Slip(
             "powers of two",
-            "The sums are computed as powers of 2. The logarithms are natural, to the base e.",
+            "The sums are computed as powers of 2. The logarithms are natural, so the sums are "
+            "powers of e.",
             PAGE,
         ),
     ),
@@ -596,89 +675,90 @@ MERGE = Exercise(
 )
 
 
-TOKENS, BLOCK = 4096, 512
+TOKENS, BLOCK = 4096, 256
 BLOCKS = TOKENS // BLOCK
 
 COUNT = Exercise(
     name="tiles_read",
     topic="tiled",
-    title="Tiles that are skipped",
+    title="Tiles that are read",
     kind="predict",
     difficulty=1,
     minutes=4,
     prompt=(
         f"{TOKENS} tokens attend to themselves under a causal mask: each may look at itself and at "
         f"those before it. The scores are computed in tiles of {BLOCK} queries by {BLOCK} keys, "
-        "which begin at multiples of this number. A tile can be skipped if none of its queries may "
-        "look at any of its keys. How many tiles are skipped? Give an integer; an expression will "
-        "do."
+        "which begin at multiples of this number, counted from 0. A tile is skipped if none of its "
+        "queries may look at any of its keys; the others are read. How many tiles are read? Give "
+        "an integer; an expression will do."
     ),
     hints=(
         "How many blocks of queries are there, and of keys?",
-        "Which tiles lie above the diagonal?",
-        f"Of {BLOCKS**2} tiles {BLOCKS} lie on the diagonal, and half of the others above it.",
+        "Which tiles hold at least one pair that is allowed?",
+        f"Of {BLOCKS**2} tiles {BLOCKS} lie on the diagonal, and half of the others below it.",
     ),
     solve=predictions(
-        BLOCKS * (BLOCKS - 1) // 2,
+        BLOCKS * (BLOCKS + 1) // 2,
         {
-            "the tiles that are read": BLOCKS * (BLOCKS + 1) // 2,
+            "without the diagonal": BLOCKS * (BLOCKS - 1) // 2,
             "half of all": BLOCKS**2 // 2,
             "all of them": BLOCKS**2,
+            "half of all and the diagonal": BLOCKS**2 // 2 + BLOCKS,
             "all but the diagonal": BLOCKS**2 - BLOCKS,
             "the diagonal": BLOCKS,
-            "pairs of tokens": TOKENS * (TOKENS - 1) // 2,
-            "one block short": (BLOCKS - 1) * (BLOCKS - 2) // 2,
-            "every row one short of all": (BLOCKS - 1) ** 2,
+            "pairs of tokens": TOKENS * (TOKENS + 1) // 2,
+            "one block too many": (BLOCKS + 1) * (BLOCKS + 2) // 2,
         },
     ),
     slips=(
         Slip(
-            "the tiles that are read",
-            "These are the tiles that must be read, on the diagonal and below. The others are "
-            "skipped.",
+            "without the diagonal",
+            "So many tiles lie above the diagonal, and as many below it. Those above it are "
+            "skipped; those below it are read, and so are those on it.",
             PAGE,
         ),
         Slip(
             "half of all",
-            "Half of all tiles were counted. Those on the diagonal hold pairs that are allowed, "
-            "and are not skipped.",
+            "Half of all tiles were counted. Every tile on the diagonal holds pairs that are "
+            "allowed, so it is read as a whole.",
             PAGE,
         ),
         Slip(
             "all of them",
-            "This is how many tiles there are. Those that hold the past are read.",
+            "This is how many tiles there are. Those that hold only the future are skipped.",
+            PAGE,
+        ),
+        Slip(
+            "half of all and the diagonal",
+            "The tiles on the diagonal were added to half of all tiles. Half of all already has "
+            "half of the diagonal: halve the others alone.",
             PAGE,
         ),
         Slip(
             "all but the diagonal",
-            "The tiles below the diagonal were counted too. They hold the past and are read.",
+            "The tiles on both sides of the diagonal were counted. Those above it are skipped, and "
+            "those on it are read.",
             PAGE,
         ),
         Slip(
             "the diagonal",
-            "These are the tiles on the diagonal, which are read in part. Those above it are "
-            "skipped.",
+            "These are the tiles on the diagonal alone. Those below it hold the past and are read "
+            "too.",
             PAGE,
         ),
         Slip(
             "pairs of tokens",
-            "This is how many pairs of tokens are hidden. The question is how many tiles hold no "
-            "other pairs.",
+            "This is how many pairs of tokens are allowed. The question is how many tiles hold at "
+            "least one of them.",
             PAGE,
         ),
         Slip(
-            "one block short",
-            f"One block too few was counted: {TOKENS} tokens make {BLOCKS} blocks.",
-            PAGE,
-        ),
-        Slip(
-            "every row one short of all",
-            f"{BLOCKS - 1} tiles were counted in each of {BLOCKS - 1} rows. Above the diagonal the "
-            f"rows hold {BLOCKS - 1}, {BLOCKS - 2}, ... tiles, down to none.",
+            "one block too many",
+            f"One block too many was counted: {TOKENS} tokens make {BLOCKS} blocks.",
             PAGE,
         ),
     ),
-    right=(float(sum(range(BLOCKS))), np.array((BLOCKS**2 - BLOCKS) / 2)),
+    right=(float(sum(range(1, BLOCKS + 1))), np.array((BLOCKS**2 + BLOCKS) / 2)),
 )
 
 EXERCISES = (COUNT, ONLINE_SUM, TILED, MERGE)
