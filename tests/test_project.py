@@ -107,9 +107,13 @@ def tracked():
     return [ROOT / name for name in listed.stdout.decode().split("\0") if name]
 
 
+# NumPy for the reader's browser, which no registry has; attn_live.py holds it to its digest.
+LARGE = {ROOT / "book/live/wheels" / (ROOT / "book/live/wheels/SHA256SUMS").read_text().split()[1]}
+
+
 def test_nothing_large_or_built_is_committed():
     for path in tracked():
-        if path.exists():
+        if path.exists() and path not in LARGE:
             assert path.stat().st_size < 1_000_000, f"{path} is over 1 MB"
             assert not {"_build", "__pycache__", ".ipynb_checkpoints"} & set(path.parts)
 
