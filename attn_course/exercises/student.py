@@ -91,6 +91,8 @@ def question(exercise: Exercise) -> str:
 
 def _cell(new, source: str, name: str, *, solution: bool = False, points: int = 0):
     cell = new(source)
+    if cell.cell_type == "code":  # they run in the page; what a check makes, no other cell needs
+        cell.metadata["tags"] = ["live", "check"] if points else ["live"]
     # The same notebook at every release: nbformat would draw the identifiers at random.
     cell.id = hashlib.sha256(name.encode()).hexdigest()[:8]
     if solution or points:
