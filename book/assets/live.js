@@ -148,7 +148,7 @@
       this.output.replaceChildren();
       const fold = this.output.closest("details");
       if (fold && open) fold.open = true;
-      this.element.querySelector(".guess")?.remove(); // who runs the cell sees what was to be guessed
+      this.element.querySelector(".guess")?.dispatchEvent(new Event("given-up"));
       this.changedOutput = true;
       this.resetButton.hidden = false;
     }

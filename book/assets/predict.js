@@ -1,4 +1,5 @@
-// An output that is to be predicted stays folded until the reader has written down a guess.
+// An output that is to be predicted, and the text that explains it, wait until the reader has
+// written down a guess.
 (() => {
   const kept = `attn-course guesses ${location.pathname}`; // in this browser alone
   let guesses = {};
@@ -21,8 +22,15 @@
     said.setAttribute("role", "status");
     fold.before(form, said);
 
+    const held = [];
+    for (let next = fold.parentElement.nextElementSibling; next?.tagName === "P"; ) {
+      held.push(next);
+      next.classList.add("held");
+      next = next.nextElementSibling;
+    }
     const show = (guess) => {
       form.remove();
+      for (const paragraph of held) paragraph.classList.remove("held");
       said.textContent = guess ? `Your guess: ${guess}` : "";
     };
     if (guesses[number]) return show(guesses[number]);
@@ -31,6 +39,7 @@
       fold.open = true;
       fold.querySelector("summary").focus();
     };
+    form.addEventListener("given-up", () => show("")); // by who runs the cell
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       const guess = form.querySelector("input").value.trim();

@@ -19,12 +19,15 @@ def test_a_guess_opens_the_fold_and_is_kept(visit):
     number = page.locator(".guess").count()
     assert number >= 2
     expect(fold).to_be_hidden()
+    explained = page.get_by_text("Adding changes nothing, because no difference changes.")
+    expect(explained).to_be_hidden()
     form.get_by_role("button", name="Compare").click()  # nothing is written yet
     expect(fold).to_be_hidden()
     page.get_by_label("Your guess").first.fill("they stay the same")
     page.keyboard.press("Enter")
     expect(fold).to_be_visible()
     expect(fold.locator(".cell_output")).to_contain_text("0.999955")
+    expect(explained).to_be_visible()
     expect(page.get_by_role("status").filter(has_text="Your guess")).to_have_text(
         "Your guess: they stay the same"
     )
@@ -47,6 +50,7 @@ def test_on_paper_and_without_script_nothing_is_held_back(visit, browser, site):
     page.emulate_media(media="print")
     expect(page.locator(".guess").first).to_be_hidden()
     expect(page.locator(".cell:has(> .guess) > details").first).to_be_visible()
+    expect(page.get_by_text("Adding changes nothing, because")).to_be_visible()
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(f"{site}/{SOFTMAX}")
