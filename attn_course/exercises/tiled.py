@@ -446,8 +446,8 @@ ONLINE_SUM = Exercise(
         ),
         Slip(
             "the maximum never kept",
-            "The result is -inf: either `top` is still -inf at the end, as no line keeps the new "
-            "maximum, or `total` is still 0, as no line adds to it.",
+            "The result is -inf: at the return `top` is still -inf, or `total` is still 0. The "
+            "loop must change both, and end before the return.",
             PAGE,
         ),
         Slip(

@@ -6,6 +6,7 @@ import numpy as np
 
 from attn_course.exercises.dot_product import WEIGHTS, attended, drawn
 from attn_course.exercises.exercise import Case, Exercise, Slip, predictions
+from attn_course.exercises.gradients import ZERO_SCALE
 from attn_course.exercises.masks import ALIGNED, WINDOWS, window_seen
 from attn_course.reference.dot_product import attention
 from attn_course.reference.masks import causal_mask, window_mask
@@ -30,8 +31,28 @@ def windowed(slips, q, k, v, window, *, scale=None, softcap=None):
             scores = softcap * np.tanh(scores / softcap)
         weights = softmax(np.where(inside, scores, -np.inf))
         return np.einsum("...iw,...iwe->...ie", weights, v)
+    usual = 1 / math.sqrt(q.shape[-1])
+    if ZERO_SCALE.name in slips:
+        scale = scale or None
+    if "scaled twice" in slips:
+        scale = usual * (usual if scale is None else scale)
     mask = window_seen(slips, queries, keys, window)
-    return attended(slips, q, k, v, mask, scale=scale, softcap=softcap)
+    positions = np.arange(queries) + keys - queries
+    if "the keys before the block left out" in slips:
+        mask = mask & (np.arange(keys) >= positions[:1])
+    if "a slice that starts below 0" in slips:
+        mask = np.zeros_like(mask)
+        for i, position in enumerate(positions):
+            mask[i, position - window + 1 : position + 1] = True
+    if "a block's slice that starts below 0" in slips:
+        k, v = (x[..., keys - queries - window + 1 :, :] for x in (k, v))
+        mask = window_mask(queries, k.shape[-2], window)
+    out = attended(slips, q, k, v, mask, scale=scale, softcap=softcap)
+    if "as wide as a query" in slips:
+        wide = np.zeros_like(q)
+        wide[...] = out
+        return wide
+    return out
 
 
 def windows(rng):
@@ -93,11 +114,13 @@ WINDOW_ATTENTION = Exercise(
     minutes=30,
     prompt=(
         "Let each query attend to the last `window` keys up to its own position, its own "
-        "included. `q` is (..., queries, d), `k` (..., keys, d) and `v` (..., keys, e). Where "
-        "there are fewer queries than keys, the queries are the last ones; where there are more, "
-        "the first ones see no key and get zeros. `scale` is $1/\\sqrt d$ unless it is given; a "
-        "`softcap` turns scaled scores into `softcap * tanh(scores / softcap)`.\n\n"
-        f"With {LARGE} tokens the answer may take 6 MiB. All scores at once take more."
+        "included; `window` is 1 or more. `q` is (..., queries, d), `k` is (..., keys, d), `v` is "
+        "(..., keys, e), and the result is (..., queries, e). The last query stands at the last "
+        "key: query i stands at position i + keys - queries. Where there are more queries than "
+        "keys, the first ones see no key and get zeros. `scale` is $1/\\sqrt d$ unless it is "
+        "given; a `softcap` turns scaled scores into `softcap * tanh(scores / softcap)`.\n\n"
+        f"With {LARGE} tokens the answer may take 6 MiB beyond its arguments. All scores at once "
+        "take more."
     ),
     starter=(
         "import numpy as np\n\n"
@@ -106,17 +129,49 @@ WINDOW_ATTENTION = Exercise(
         "    ...\n"
     ),
     hints=(
-        "Take 64 queries at a time. Which keys can they see at the most?",
-        "Query i stands at position i + keys - queries. A block of queries sees the keys from the "
-        "window of its first query to the position of its last.",
+        "Take 64 queries at a time. Which keys can they see at most?",
+        "A block of queries sees the keys from the first one in the window of its first query to "
+        "the position of its last query.",
         "For a block from `start` to `stop`, with `offset = keys - queries`: the keys from "
-        "`max(0, start + offset - window + 1)` to `stop + offset`, and `attention` with the "
-        "`window_mask` of so many queries and keys.",
+        "`max(0, start + offset - window + 1)` up to, but without, `stop + offset`, and "
+        "`attention` with the `window_mask` of so many queries and keys. Queries before position 0 "
+        "keep zeros.",
     ),
     solve=windowed,
     slips=(
         *WINDOWS,
+        Slip(
+            "a slice that starts below 0",
+            "For the first queries the slice starts at a negative number, which counts from the "
+            "end, so they see other keys or none. It must start at 0 at the least.",
+            PAGE,
+        ),
+        Slip(
+            "a block's slice that starts below 0",
+            "For a block of queries at the beginning, the slice of its keys starts at a negative "
+            "number, which counts from the end. It must start at 0 at the least.",
+            PAGE,
+        ),
+        Slip(
+            "the keys before the block left out",
+            "A block of queries gets only the keys at its own positions. Its first queries also "
+            "see keys from before the block.",
+            PAGE,
+        ),
         *(slip for slip in WEIGHTS if slip.name in SHARED),
+        ZERO_SCALE,
+        Slip(
+            "scaled twice",
+            "The scores are scaled twice. `attention` divides by √d unless it is given a scale: "
+            "hand the scale on, and leave the queries as they are.",
+            "algorithm/dot_product",
+        ),
+        Slip(
+            "as wide as a query",
+            "The result has the shape of `q`, as `np.zeros_like(q)` makes it. It must be as wide "
+            "as the values: (..., queries, e).",
+            "appendix/notation",
+        ),
     ),
     cases=windows,
     right=(in_blocks, query_by_query),
@@ -139,13 +194,14 @@ REACH = Exercise(
     difficulty=1,
     minutes=5,
     prompt=(
-        f"A model has {LAYERS} layers. In each of them every token sees the last {WIDE} tokens, "
-        "its own included. How many tokens of the text, its own included, can have an effect on "
-        "what the last layer says at one position, if the text is long? Give an integer."
+        f"A model has {LAYERS} layers. In each of them every token sees the last {WIDE} tokens up "
+        "to its own, its own included. Take a token far from the beginning of the text. How many "
+        "tokens of the text, its own included, can have an effect on what the last layer returns "
+        "for it? Give an integer."
     ),
     hints=(
-        "Begin with one layer, then with two and a window of 2.",
-        "A window of w reaches w - 1 tokens back.",
+        "Try one layer with a window of 2, then two layers.",
+        "In one layer a window of w reaches w - 1 tokens back.",
         "Each further layer reaches w - 1 tokens beyond the one below it.",
     ),
     solve=predictions(
@@ -155,6 +211,7 @@ REACH = Exercise(
             "one layer alone": WIDE,
             "itself not counted": LAYERS * (WIDE - 1),
             "one more for every layer": WIDE + LAYERS - 1,
+            "layers times window and itself": LAYERS * WIDE + 1,
             "twice itself": LAYERS * (WIDE - 1) + 2,
             "window to the power": WIDE**LAYERS,
             "both directions": 2 * LAYERS * (WIDE - 1) + 1,
@@ -165,38 +222,55 @@ REACH = Exercise(
     slips=(
         Slip(
             "layers times window",
-            "Layers times window counts the tokens where two windows meet twice: a token's own "
-            "place is in its window.",
+            "Layers times window is too many. A window includes the token itself, so a layer does "
+            "not reach so far back.",
             PAGE,
         ),
         Slip(
             "one layer alone",
-            "This is the reach of one layer. What the next layer sees has seen further back.",
+            "This is the reach of one layer. The rows that the next layer reads already hold "
+            "tokens from further back.",
             PAGE,
         ),
-        Slip("itself not counted", "The token itself is not counted.", PAGE),
+        Slip(
+            "itself not counted",
+            "The token itself is not counted. It has an effect too.",
+            PAGE,
+        ),
         Slip(
             "one more for every layer",
-            "Each layer adds window - 1 tokens to the reach, not one.",
+            "Each further layer was counted as one token more. It adds as many tokens as a window "
+            "reaches back.",
             PAGE,
         ),
-        Slip("twice itself", "The token itself is counted twice.", PAGE),
+        Slip(
+            "layers times window and itself",
+            "Layers times window and one more is too many. A window includes the token itself, so "
+            "a layer does not reach so far back.",
+            PAGE,
+        ),
+        Slip("twice itself", "The token itself is counted twice. It must be counted once.", PAGE),
         Slip(
             "window to the power",
-            "The paths are that many. The windows overlap, so they end at far fewer tokens.",
+            "There are that many paths through the layers. The windows overlap, so the paths end "
+            "at far fewer tokens.",
             PAGE,
         ),
         Slip(
             "both directions",
-            "The window ends at the token itself: nothing comes from the future.",
+            "Tokens after the token were counted too. The window ends at the token itself.",
             PAGE,
         ),
         Slip(
             "doubled at every layer",
-            "Each layer adds the same number of tokens. The reach grows in a line.",
+            "The reach was doubled at every layer. Each layer adds the same number of tokens.",
             PAGE,
         ),
-        Slip("one layer forgotten", "The first layer has a window as well.", PAGE),
+        Slip(
+            "one layer forgotten",
+            f"One layer too few was counted. All {LAYERS} have a window.",
+            PAGE,
+        ),
     ),
     right=(
         float(1 + LAYERS * (WIDE - 1)),
@@ -205,9 +279,9 @@ REACH = Exercise(
 )
 
 
-def drawn_sizes(rng):
+def drawn_sizes(rng, fewest_keys=6):
     """Return a number of queries and of keys."""
-    return tuple(int(x) for x in rng.integers(6, 12, size=2))
+    return int(rng.integers(6, 12)), int(rng.integers(fewest_keys, 12))
 
 
 def dilated(slips, queries, keys, window, step):
@@ -235,6 +309,11 @@ def dilated(slips, queries, keys, window, step):
     mask = hit & (distance >= first) & (distance < longest)
     if "the future as well" in slips:
         mask = hit & (np.abs(distance) < longest) & (np.abs(distance) >= first)
+    if "indices below 0" in slips:
+        mask = np.zeros((queries, keys), dtype=bool)
+        for i in range(queries):
+            for m in range(first, count):
+                mask[i, i + offset - m * step] = True
     return mask
 
 
@@ -264,10 +343,11 @@ DILATED = Exercise(
     minutes=15,
     prompt=(
         "A window of w keys can reach further if it leaves keys out. Write "
-        "`dilated_window_mask(queries, keys, window, step)`: True where a query may look, that is "
-        "at `window` keys at the distances 0, step, 2·step, ... before its own position. With "
-        "`step` 1 it is `window_mask`. The shape is (queries, keys). Where there are fewer queries "
-        "than keys, the queries are the last ones; where there are more, the first ones see "
+        "`dilated_window_mask(queries, keys, window, step)`, which returns a mask (queries, keys), "
+        "True where a query may look: at the `window` keys at the distances 0, step, 2·step, ... "
+        "before its own position, as far as there are such keys. With `step` 1 it is "
+        "`window_mask`. `window` and `step` are 1 or more, and `queries` may be 0. The last query "
+        "stands at the last key. Where there are more queries than keys, the first ones see "
         "nothing."
     ),
     starter=(
@@ -284,36 +364,62 @@ DILATED = Exercise(
     slips=(
         Slip(
             "the window in tokens",
-            "The window is measured in tokens, so fewer than `window` keys are left in it. There "
-            "are `window` keys, and they reach over window · step tokens.",
+            "The window is measured in tokens, so fewer than `window` keys are left in it. It must "
+            "hold `window` keys, the last of them (window - 1) · step before the query.",
             PAGE,
         ),
         Slip(
             "steps counted from the start",
-            "The steps are counted from the first key, so every query sees the same columns. They "
-            "are counted back from the query.",
+            "The steps are counted from the first key, so all queries see keys of the same "
+            "columns. They must be counted back from the query.",
             PAGE,
         ),
         ALIGNED,
-        Slip("one key too many", "Each query sees window + 1 keys.", PAGE),
-        Slip("one key too few", "Each query sees window - 1 keys.", PAGE),
-        Slip("itself left out", "The query's own key, at distance 0, is left out.", PAGE),
+        Slip(
+            "one key too many",
+            "Each query sees window + 1 keys. The key at distance 0 counts as the first of "
+            "`window`.",
+            PAGE,
+        ),
+        Slip(
+            "one key too few",
+            "Each query sees window - 1 keys. The last one, at distance (window - 1) · step, is "
+            "missing.",
+            PAGE,
+        ),
+        Slip(
+            "itself left out",
+            "The query's own key, at distance 0, is left out. It is the first of the `window` "
+            "keys.",
+            PAGE,
+        ),
+        Slip(
+            "indices below 0",
+            "Keys before the first one are written to negative indices, which count from the end. "
+            "There are no such keys: leave them out.",
+            PAGE,
+        ),
         Slip(
             "the future as well",
-            "The window also reaches into the future. Distances before the query only.",
+            "The window also reaches into the future. It must end at the query.",
             MASKS,
         ),
         Slip(
             "steps left out",
-            "The mask is turned around: it shows the keys between the steps and hides those at "
-            "them.",
+            "The mask shows the keys between the steps and hides those at the steps. It must be "
+            "the other way around.",
             PAGE,
         ),
-        Slip("step ignored", "`step` has no effect on which keys are seen in between.", PAGE),
+        Slip(
+            "step ignored",
+            "No key is left out in between: all keys over the whole length of the window are seen. "
+            "Only the distances that are multiples of `step` may be.",
+            PAGE,
+        ),
         Slip(
             "one step too far",
-            "`step` keys are left out between two that are seen. It is the distance between them, "
-            "so step - 1 are left out.",
+            "`step` keys are left out between two that are seen. `step` is the distance between "
+            "them, so step - 1 must be left out.",
             PAGE,
         ),
     ),
@@ -324,7 +430,7 @@ DILATED = Exercise(
         Case("more queries than keys", (6, 4, 2, 2)),
         Case("one query", (1, 8, 3, 3)),
         Case("a window of 1", (5, 5, 1, 3)),
-        Case("sizes drawn anew", (*drawn_sizes(rng), 3, 3)),
+        Case("sizes drawn anew", (*drawn_sizes(rng, fewest_keys=9), 3, 3)),
         Case("no query", (0, 4, 2, 2)),
     ],
     right=(by_slices, from_two_masks),
@@ -382,10 +488,12 @@ SINKS = Exercise(
     difficulty=2,
     minutes=10,
     prompt=(
-        "A model that writes on and on within a window breaks when the first tokens leave it, "
-        "since many heads put their spare weight there. The remedy of Xiao et al. (2024): each "
-        "query sees the last `window` keys up to its own, and the first `first` keys as well, as "
-        "far as they are not in its future. The program below is wrong for some sizes. Mend it."
+        "A model that writes on and on with a window breaks down once the first tokens have left "
+        "the window, because many heads put their spare weight there. The remedy of Xiao et al. "
+        "(2024): each query sees the last `window` keys up to its own position, and of the first "
+        "`first` keys of the text those that are not in its future. Return a mask (queries, keys), "
+        "True where a query may look; the last query stands at the last key. The program below is "
+        "wrong for some sizes. Mend it."
     ),
     starter=(
         "import numpy as np\n\n\n"
@@ -398,38 +506,57 @@ SINKS = Exercise(
     hints=(
         "Print the mask of 4 queries, 4 keys, a window of 1 and `first` 2.",
         "Which rows see a key that comes after them?",
-        "The first keys are in the future of the first queries: they must obey the causal mask "
-        "too.",
+        "Some of the first keys are in the future of the first queries. The causal condition must "
+        "hold for these keys too.",
     ),
     solve=sinks,
     slips=(
         Slip(
             "sinks that come later",
-            "The first queries see first keys that come after them. The causal mask holds for "
-            "these keys too.",
+            "The first queries see some of the first keys before these have come. The causal "
+            "condition must hold for the first keys too.",
             MASKS,
         ),
-        Slip("sinks left out", "The first keys are seen only while the window holds them.", PAGE),
+        Slip(
+            "sinks left out",
+            "The first keys are seen only while the window holds them. They must stay in sight.",
+            PAGE,
+        ),
         Slip(
             "both at once",
-            "A query sees only keys that are among the first and in the window. It is one or the "
-            "other.",
+            "A query sees only keys that are among the first and in the window at once. One of the "
+            "two must be enough.",
             MASKS,
         ),
         Slip(
             "the last keys for the first",
-            "The last keys stay in sight in place of the first ones.",
+            "The last keys stay in sight in place of the first ones, which must.",
             PAGE,
         ),
         Slip(
             "sinks inside the window",
-            "The first keys take the place of keys of the window. They come on top of it.",
+            "The first keys take the place of keys of the window. They must come on top of it.",
             PAGE,
         ),
-        Slip("one sink too many", "One key too many stays in sight at the start.", PAGE),
-        Slip("the future as well", "Queries see every key after them.", MASKS),
-        Slip("one key too many", "The window holds window + 1 keys.", PAGE),
-        Slip("one key too few", "The window holds window - 1 keys.", PAGE),
+        Slip(
+            "one sink too many",
+            "first + 1 keys stay in sight at the beginning. Keys are counted from 0, so the last "
+            "of them is first - 1.",
+            PAGE,
+        ),
+        Slip(
+            "the future as well", "Queries see every key after them, which must be hidden.", MASKS
+        ),
+        Slip(
+            "one key too many",
+            "The window holds window + 1 keys. The query's own key counts as one of `window`.",
+            PAGE,
+        ),
+        Slip(
+            "one key too few",
+            "The window holds window - 1 keys. One at its far end is missing.",
+            PAGE,
+        ),
         ALIGNED,
     ),
     cases=lambda rng: [
