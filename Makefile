@@ -15,7 +15,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constr
 NBVAL = $(BIN)/python -m pytest --nbval --nbval-current-env -n 2 --dist loadfile book
 
 .DEFAULT_GOAL := help
-.PHONY: help book serve test test-notebooks browser-test notebooks exercises kill-rate lab lint applications tuning bench pages \
+.PHONY: help book pdf epub serve test test-notebooks browser-test notebooks exercises kill-rate lab lint applications tuning bench pages \
   planted-bugs lock clean
 
 help:  ## Say what each command does.
@@ -23,6 +23,12 @@ help:  ## Say what each command does.
 
 book: $(VENV)/book.stamp $(PYODIDE)  ## Build the book: _build/html/index.html.
 	$(BIN)/jupyter-book build . -W -n --keep-going --quiet
+
+pdf: $(VENV)/paper.stamp book  ## Print the book: _build/pdf/attention.pdf (needs Chromium or Chrome).
+	PYTHONPATH=book $(BIN)/python -m paper.pdf
+
+epub: $(VENV)/paper.stamp book  ## Write the book as _build/epub/attention.epub, and validate it.
+	PYTHONPATH=book $(BIN)/python -m paper.epub
 
 serve: book  ## Build the book and serve it at http://localhost:8000 (or PORT=...).
 	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
@@ -34,7 +40,7 @@ test: $(VENV)/test.stamp $(PYODIDE)  ## Run every test, and every notebook again
 test-notebooks: $(VENV)/test.stamp  ## Run every notebook against its stored outputs.
 	$(NBVAL)
 
-browser-test: $(VENV)/test.stamp $(AXE) book  ## Open every page in a browser (needs Chromium or Chrome).
+browser-test: $(VENV)/test.stamp $(AXE) book pdf epub  ## Open every page in a browser (needs Chromium or Chrome).
 	$(BIN)/python -m pytest -n 2 tests/browser
 
 notebooks: $(VENV)/test.stamp  ## Run every notebook and store its outputs.
@@ -93,7 +99,11 @@ $(VENV)/book.stamp: $(BIN)/python pyproject.toml constraints.txt
 $(VENV)/test.stamp: $(BIN)/python pyproject.toml constraints.txt $(DATA)
 	$(PIP) -e ".[test]"
 	$(PIP) --no-deps -r $(DATA)
-	touch $@ $(VENV)/book.stamp
+	touch $@ $(VENV)/book.stamp $(VENV)/paper.stamp
+
+$(VENV)/paper.stamp: $(VENV)/book.stamp
+	$(PIP) -e ".[paper]"
+	touch $@
 
 # Python for the reader's browser, and what looks at pages, by the npm that pip installed.
 $(PYODIDE): $(VENV)/book.stamp book/live/package-lock.json

@@ -2,26 +2,15 @@
 
 import functools
 import http.server
-import os
-import shutil
 import sys
 import threading
 from pathlib import Path
 
 import pytest
+from paper.browser import FLAGS, find_browser
 from playwright.sync_api import sync_playwright
 
 SITE = Path(__file__).resolve().parents[2] / "_build" / "html"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -55,10 +44,7 @@ def site():
 @pytest.fixture(scope="session")
 def browser():
     """A headless Chromium, which must be installed."""
-    found = [path for path in map(shutil.which, BROWSERS) if path]
-    chosen = os.environ.get("CHROMIUM") or (found[0] if found else None)
-    if chosen is None:
-        pytest.fail(f"no browser found: install one of {', '.join(BROWSERS)}", pytrace=False)
+    chosen = find_browser()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chosen, args=FLAGS)
         yield browser
