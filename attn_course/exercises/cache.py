@@ -6,6 +6,7 @@ import numpy as np
 
 from attn_course.exercises.dot_product import WEIGHTS, attended
 from attn_course.exercises.exercise import Case, Exercise, Slip, predictions
+from attn_course.exercises.masks import TRANSPOSED, TURNED
 from attn_course.reference.dot_product import attention
 from attn_course.reference.masks import causal_mask
 
@@ -35,6 +36,8 @@ def step(slips, q, k, v, keys, values):
         out = attended(slips, q, *(x[..., :1, :, :] for x in (seen_keys, seen_values)), mask)
     if "the new token alone returned" in slips:
         joined = [k, v]
+    if "the cache returned as it was given" in slips:
+        joined = [keys, values]
     return (out, *joined)
 
 
@@ -92,11 +95,11 @@ DECODE_STEP = Exercise(
     difficulty=1,
     minutes=10,
     prompt=(
-        "A model writes its next token. Append the token's key `k` and value `v`, (heads, 1, d) "
-        "and (heads, 1, e), to the cached `keys` and `values`, (heads, cached, d) and (heads, "
-        "cached, e). Let its query `q`, (heads, 1, d), attend to all of them, its own included. "
-        "Return the output (heads, 1, e), the longer keys and the longer values. At the first "
-        "token `cached` is 0. The arrays that were given stay as they are."
+        "A model writes its next token. Append the token's key `k`, (heads, 1, d), to the cached "
+        "`keys`, (heads, cached, d), and its value `v`, (heads, 1, e), to the cached `values`, "
+        "(heads, cached, e). Let its query `q`, (heads, 1, d), attend to all of them, its own "
+        "included. Return the output, (heads, 1, e), the longer keys and the longer values. At the "
+        "first token `cached` is 0. The arrays that were given stay as they are."
     ),
     starter=(
         "import numpy as np\n\n"
@@ -106,7 +109,7 @@ DECODE_STEP = Exercise(
     ),
     hints=(
         "Does a single query, the newest, need a causal mask?",
-        "`np.concatenate([keys, k], axis=-2)` appends a token.",
+        "`np.concatenate([keys, k], axis=-2)` appends a key and leaves `keys` as it is.",
         "Concatenate keys, concatenate values, `attention(q, keys, values)`, return all three.",
     ),
     solve=step,
@@ -114,7 +117,7 @@ DECODE_STEP = Exercise(
         Slip(
             "appended too late",
             "The token attends before it is appended, so it does not see itself, and the first "
-            "token sees nothing.",
+            "token sees nothing. Append first.",
             PAGE,
         ),
         Slip(
@@ -125,25 +128,41 @@ DECODE_STEP = Exercise(
         ),
         Slip(
             "added in front",
-            "The new token stands in front of the cached ones. The output is the same, the order "
-            "of the cache is not.",
+            "The new token stands in front of the cached ones. The output is the same, but in the "
+            "cache the newest token must stand last.",
             PAGE,
         ),
         Slip(
             "the last token overwritten",
-            "The new token takes the place of the last cached one; the cache does not grow.",
+            "The new token takes the place of the last cached one. The cache must grow by one "
+            "token.",
             PAGE,
         ),
-        Slip("only itself", "The new token sees itself and nothing of the cache.", PAGE),
+        Slip(
+            "only itself",
+            "The new token sees itself and nothing of the cache. It must see both.",
+            PAGE,
+        ),
         Slip(
             "the new token alone returned",
             "Only the new key and value are returned. The next step needs all of them.",
             PAGE,
         ),
-        Slip("keys alone appended", "The new value is not stored; zeros stand there.", PAGE),
+        Slip(
+            "the cache returned as it was given",
+            "The keys and values are returned as they were given, without the new token. The next "
+            "step needs the longer ones.",
+            PAGE,
+        ),
+        Slip(
+            "keys alone appended",
+            "The new key is appended, but in place of the new value stand zeros. Both must be "
+            "appended.",
+            PAGE,
+        ),
         Slip(
             "every head sees the first",
-            "Every head attends to the keys and values of the first one.",
+            "Every head attends to the keys and values of the first one. Each has its own.",
             "algorithm/multi_head",
         ),
         *(slip for slip in WEIGHTS if slip.name in ("unscaled", "overflow")),
@@ -161,6 +180,10 @@ def prefill(slips, cached, new):
     positions = np.arange(new)[:, None] + cached
     if "aligned at the start" in slips:
         positions = positions - cached
+    if "moved to the left" in slips:
+        positions = positions - 2 * cached
+    if "moved by the new tokens" in slips:
+        positions = positions - cached + new
     if "one behind" in slips:
         positions = positions - 1
     if "one ahead" in slips:
@@ -180,6 +203,8 @@ def prefill(slips, cached, new):
         mask = (j < cached) | (j == positions)
     if "turned around" in slips:
         mask = ~mask
+    if "rows for the cache" in slips:
+        mask = np.concatenate([np.tri(cached, cached + new, dtype=bool), mask])
     return mask.T if "keys by queries" in slips else mask
 
 
@@ -203,9 +228,9 @@ PREFILL = Exercise(
     minutes=5,
     prompt=(
         "A prompt is read in chunks. `cached` tokens are in the cache, and `new` ones come at "
-        "once: each of them may see all that is cached, and of the new ones those up to its own. "
-        "The mask is (new, cached + new), the cached keys first, True where a token may look. The "
-        "program below is right for the first chunk alone. Mend it."
+        "once: each of them may see all cached tokens, and of the new ones those up to itself. The "
+        "mask is (new, cached + new), with the cached keys first, True where a token may look. "
+        "Both numbers may be 0. The program below is right for the first chunk alone. Mend it."
     ),
     starter=(
         "import numpy as np\n\n\n"
@@ -216,7 +241,7 @@ PREFILL = Exercise(
         "Print the mask of 3 cached tokens and 2 new ones. How many keys does the first new token "
         "see, and how many should it?",
         "New token i stands at position i + cached.",
-        "`np.tril` takes a second argument, `k`: how far to the right the diagonal lies.",
+        "`np.tril` takes a second argument, `k`: by how far the diagonal is moved to the right.",
     ),
     solve=prefill,
     slips=(
@@ -227,27 +252,67 @@ PREFILL = Exercise(
             MASKS,
         ),
         Slip(
-            "the new see each other",
-            "Every new token sees all new tokens, those after it too.",
+            "moved by the new tokens",
+            "The diagonal is moved by the number of new tokens. New token i stands at cached + i, "
+            "not at new + i.",
             MASKS,
         ),
-        Slip("the cache alone", "The new tokens see the cache and not themselves.", PAGE),
         Slip(
-            "the cache forgotten", "The new tokens see each other and nothing of the cache.", PAGE
+            "moved to the left",
+            "The diagonal is moved to the left, so the new tokens see even less of the cache. It "
+            "must be moved the other way.",
+            MASKS,
         ),
-        Slip("one behind", "A token does not see itself.", MASKS),
-        Slip("one ahead", "A token sees the one that comes after it.", MASKS),
         Slip(
-            "the new first",
-            "The columns of the new tokens stand before those of the cached ones.",
+            "the new see each other",
+            "Every new token sees all new tokens. Those after it must be hidden.",
+            MASKS,
+        ),
+        Slip(
+            "rows for the cache",
+            "The mask has rows for the cached tokens too. Only the new tokens have queries here: "
+            "it must have `new` rows.",
+            MASKS,
+        ),
+        Slip(
+            "the cache alone",
+            "The new tokens see the cache and no new token. Each must also see the new ones up to "
+            "itself.",
             PAGE,
         ),
-        Slip("the future instead of the past", "Each token sees what comes after it.", MASKS),
-        Slip("only themselves", "Of the new tokens each sees only itself.", PAGE),
-        Slip("turned around", "The mask is turned around: True says that a token may look.", MASKS),
         Slip(
-            "keys by queries", "The mask is transposed: queries are rows, keys are columns.", MASKS
+            "the cache forgotten",
+            "The new tokens see new ones and nothing of the cache. Each must see all of the cache.",
+            PAGE,
         ),
+        Slip(
+            "one behind",
+            "A new token does not see itself. It must see those up to itself.",
+            MASKS,
+        ),
+        Slip(
+            "one ahead",
+            "A new token also sees the one that comes after it, which must be hidden.",
+            MASKS,
+        ),
+        Slip(
+            "the new first",
+            "The columns of the new tokens stand before those of the cached ones. The cached keys "
+            "must come first.",
+            PAGE,
+        ),
+        Slip(
+            "the future instead of the past",
+            "Each token sees itself and what comes after it. It may see what came before.",
+            MASKS,
+        ),
+        Slip(
+            "only themselves",
+            "Of the new tokens each sees only itself. It must also see the new ones before it.",
+            PAGE,
+        ),
+        TURNED,
+        TRANSPOSED,
     ),
     cases=lambda rng: [
         Case("two cached, two new", (2, 2)),
@@ -265,11 +330,14 @@ PREFILL = Exercise(
 def slots(slips, written, window):
     """Say which position stands in each slot of a cache that goes round."""
     size = window + 1 if "one slot too many" in slips else window
-    shift = 1 if "counted from one" in slips else 0
     held = np.full(size, 0 if "empty slots are zero" in slips else -1)
+    if "positions before the text" in slips:
+        held = np.arange(size) - size
+    first = 1 if "counted from one" in slips else 0
+    end = written + 1 if slips & {"counted from one", "one token too many"} else written
     if "only a window of tokens written" in slips:
-        written = min(written, size)
-    for position in range(written):
+        end = min(end, first + size)
+    for position in range(first, end):
         slot = position % size
         if "moved along" in slips and position >= size:
             held[:-1] = held[1:]
@@ -282,7 +350,7 @@ def slots(slips, written, window):
             slot = (position + position // size) % size
         if "the first slot kept" in slips and position >= size:
             slot = 1 + (position - size) % (size - 1) if size > 1 else 0
-        held[slot] = position + shift
+        held[slot] = position
     if "ages instead of positions" in slips:
         held = np.where(held >= 0, written - 1 - held, held)
     return held
@@ -310,54 +378,86 @@ RING = Exercise(
     difficulty=2,
     minutes=15,
     prompt=(
-        "A model with a window needs only the last `window` tokens. Its cache has as many slots "
-        "and never moves a token: position p goes into slot p modulo `window` and overwrites what "
-        "was there. Return an integer array (window,) of the positions that the slots hold after "
-        "`written` tokens, counted from 0, with -1 for a slot that is still empty."
+        "A model with a window needs only the last `window` tokens. Its cache has `window` slots "
+        "and never moves a token: the token at position p goes into slot p modulo `window` and "
+        "overwrites what was there. Positions and slots are counted from 0. Return an array "
+        "(window,) of the positions that the slots hold after `written` tokens, with -1 for a slot "
+        "that is still empty. `written` may be 0; `window` is 1 or more."
     ),
     starter="import numpy as np\n\n\ndef ring_slots(written, window):\n    ...\n",
     hints=(
         "Do it by hand for a window of 3 and five tokens.",
-        "A loop over all positions is right. Without one: the newest position of slot s is the "
-        "largest below `written` that is s modulo `window`.",
-        "`s + (written - 1 - s) // window * window` where s < written, else -1.",
+        "A loop over all positions does it. Without a loop: slot s holds the largest position "
+        "below `written` that is s modulo `window`.",
+        "With s = `np.arange(window)` it is `s + (written - 1 - s) // window * window` where s < "
+        "written, else -1.",
     ),
     solve=slots,
     slips=(
         Slip(
             "moved along",
-            "When the cache is full all tokens move by one slot. They stay where they are, and the "
-            "oldest is overwritten in its place.",
+            "When the cache is full, all tokens move by one slot. They must stay where they are, "
+            "and the new token must overwrite the oldest.",
             PAGE,
         ),
         Slip(
             "the last slot overwritten",
-            "When the cache is full the last slot is overwritten again and again, and the oldest "
-            "tokens are kept.",
+            "When the cache is full, the last slot is overwritten again and again, and the first "
+            "tokens are kept. The oldest token must be overwritten.",
             PAGE,
         ),
         Slip(
             "only a window of tokens written",
-            "Writing ends when the cache is full, so the newest tokens are missing.",
+            "Writing ends when the cache is full, so the newest tokens are missing. They must "
+            "overwrite the oldest.",
             PAGE,
         ),
-        Slip("empty slots are zero", "An empty slot holds 0, which is a position. It is -1.", PAGE),
-        Slip("counted from one", "Positions are counted from 1. The first token is 0.", PAGE),
-        Slip("from the back", "The slots are filled from the last one on.", PAGE),
-        Slip("one slot too many", "The cache has window + 1 slots.", PAGE),
+        Slip(
+            "empty slots are zero",
+            "An empty slot holds 0, which is the position of the first token. It must hold -1.",
+            PAGE,
+        ),
+        Slip(
+            "positions before the text",
+            "An empty slot holds a position before the text, as a formula for full caches gives. "
+            "Every slot that is still empty must hold -1.",
+            PAGE,
+        ),
+        Slip(
+            "one token too many",
+            "One token more than `written` is written. Positions are counted from 0, so the last "
+            "one is written - 1.",
+            PAGE,
+        ),
+        Slip(
+            "counted from one",
+            "Positions are counted from 1. The first token stands at position 0.",
+            PAGE,
+        ),
+        Slip(
+            "from the back",
+            "The slots are filled from the last one backward. Position 0 must go into slot 0.",
+            PAGE,
+        ),
+        Slip(
+            "one slot too many",
+            "The cache has window + 1 slots. It must have `window`.",
+            PAGE,
+        ),
         Slip(
             "ages instead of positions",
-            "The array says how old each token is, not where it stands in the text.",
+            "The array says how many tokens came after each token. It must say where the token "
+            "stands in the text.",
             PAGE,
         ),
         Slip(
             "the second round one off",
-            "Each round begins a slot further. The slot is the position modulo `window`.",
+            "Each round begins one slot further. The slot must be the position modulo `window`.",
             PAGE,
         ),
         Slip(
             "the first slot kept",
-            "The first slot is never overwritten. No token stays for good.",
+            "The first slot is never overwritten. Every slot must be, in its turn.",
             PAGE,
         ),
     ),
@@ -385,14 +485,14 @@ SIZE = Exercise(
     difficulty=1,
     minutes=5,
     prompt=(
-        f"A model has {LAYERS} layers. Each has {HEADS} query heads that share {KEY_HEADS} key and "
-        f"value heads, all of width {WIDTH}. It has read {TOKENS} tokens and keeps their keys and "
-        "values in 16 bits a number. How many bytes does the cache hold? Give an integer; an "
-        "expression will do."
+        f"A model has {LAYERS} layers. Each has {HEADS} query heads that share {KEY_HEADS} key "
+        f"heads and {KEY_HEADS} value heads, all of width {WIDTH}. The model has read {TOKENS} "
+        "tokens and keeps their keys and values, each number in 16 bits. How many bytes does the "
+        "cache hold? Give an integer; an expression will do."
     ),
     hints=(
         "How many numbers does one token leave in one layer?",
-        f"A key and a value of width {WIDTH} in each of the heads that have keys of their own.",
+        f"A key of width {WIDTH} for each key head, and a value for each value head.",
         "Multiply: layers, two, key heads, width, tokens, bytes of a number.",
     ),
     solve=predictions(
@@ -412,23 +512,41 @@ SIZE = Exercise(
     slips=(
         Slip(
             "query heads counted",
-            "The cache holds the keys and values, of which there are fewer heads than of queries.",
+            "A key and a value were counted for every query head. The cache holds those of the key "
+            "heads and value heads, of which there are fewer.",
             "algorithm/multi_head",
         ),
-        Slip("keys without values", "Keys and values are kept, not keys alone.", PAGE),
+        Slip(
+            "keys without values",
+            "Only one of the two was counted, keys or values. Both are kept.",
+            PAGE,
+        ),
         Slip("one layer", "This is the cache of one layer. Each layer has its own.", PAGE),
         Slip("bits", "These are bits. A byte has 8.", PAGE),
-        Slip("four bytes a number", "A number of 16 bits takes 2 bytes.", PAGE),
-        Slip("one token", "This is what one token leaves.", PAGE),
-        Slip("one head", "This is the cache of one key head in each layer.", PAGE),
+        Slip(
+            "four bytes a number",
+            "Each number was counted with 4 bytes. One of 16 bits takes 2.",
+            PAGE,
+        ),
+        Slip(
+            "one token",
+            f"This is what one token leaves in the cache. There are {TOKENS} tokens.",
+            PAGE,
+        ),
+        Slip(
+            "one head",
+            "This is the cache of one key head and one value head in each layer. There are "
+            f"{KEY_HEADS} of both.",
+            PAGE,
+        ),
         Slip(
             "queries kept as well",
-            "Queries are not kept: a token asks once, when it comes.",
+            "Queries were counted too. They are not kept: a token asks once, when it comes.",
             PAGE,
         ),
         Slip(
             "scores of all pairs",
-            "This is what all scores would take. They are not kept.",
+            "This is what the scores of all pairs of tokens would take. They are not kept.",
             PAGE,
         ),
     ),
