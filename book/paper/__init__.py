@@ -30,11 +30,7 @@ ON_SCREEN = (
 # signs and spaces.
 PLAIN = ".highlight :is(.n, .nn, .nb, .p, .w, .o, .mi, .mf), code > .pre"
 # What a fold is called, by what it says on the screen.
-FOLDS = {
-    "Show code cell source": "Code",
-    "Show code cell content": "Code",
-    "Show code cell output": "Result",
-}
+FOLDS = {"Show code": "Code", "Show output": "Result"}
 
 
 @dataclass
@@ -78,21 +74,29 @@ def _chapter(part: str, file: str, page: Path) -> Chapter:
     for plain in body.select(PLAIN):
         plain.unwrap()
     for fold in body.find_all("details"):
-        summary = fold.find("summary")
-        label = next(summary.stripped_strings)
-        if "hide" in fold["class"]:
-            if label not in FOLDS:
-                raise ValueError(f"{page.name} folds {label!r}, which has no label for paper")
-            label = FOLDS[label]
-        summary.clear()
-        summary.attrs = {}
-        summary.string = label
-        fold.attrs = {"class": f"fold fold-{label.split()[0].lower()}"}
+        _label(fold, page)
     heading = body.find("h1")
     if not part:  # the title of the book stands on its cover
         heading.string = "Introduction"
     name = file.removeprefix("book/").replace("/", "-")
     return Chapter(part, name, heading.get_text(), page, body)
+
+
+def _label(fold: Tag, page: Path) -> None:
+    """Give `fold` a label that says what it holds, and a class that says of which kind it is."""
+    summary = fold.summary
+    says = next(summary.stripped_strings)
+    if "hide" in fold["class"]:  # of a cell: the label is the theme's
+        if says not in FOLDS:
+            raise ValueError(f"{page.name} folds {says!r}, which has no label for paper")
+        says = FOLDS[says]
+        summary.string = says
+    else:
+        label = summary.select_one(".sd-summary-text").extract()
+        summary.clear()
+        summary.extend(label.contents[:])
+    kind = "choice" if "choice" in fold["class"] else says.split()[0].lower()
+    summary.attrs, fold.attrs = {}, {"class": f"fold fold-{kind}"}
 
 
 def relink(book: list[Chapter], to: Callable[[Chapter, str], str]) -> None:
