@@ -62,8 +62,7 @@ def _chapter(part: str, file: str, page: Path) -> Chapter:
     body = BeautifulSoup(page.read_text(), "html.parser").select_one("article.bd-article > section")
     for element in body.select(ON_SCREEN):
         element.decompose()
-    for element in body.find_all(class_="tex2jax_ignore"):
-        del element["class"]
+    del body["class"]
     for sign in body.find_all(["mi", "mo", "mn", "mtext"]):
         if sign.find(True):  # a formula in the place of a sign: MathML has no such thing
             sign.name = "mrow"

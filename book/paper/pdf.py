@@ -147,9 +147,8 @@ def _contents(book: list[paper.Chapter]) -> str:
         )
     return (
         f'<section class="contents"><h1>Contents</h1><ul>{"".join(lines)}</ul>'
-        '<p class="how">On paper nothing is folded. Where a page asks you to predict, cover what '
-        "follows until your guess is written down; where an exercise gives hints and an answer, "
-        "cover those.</p></section>"
+        '<p class="how">On paper nothing is folded. Where a page asks you to predict, or asks a '
+        "question, cover what follows until your own answer is written down.</p></section>"
     )
 
 
