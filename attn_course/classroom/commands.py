@@ -58,15 +58,18 @@ def grade(folder: Path, jobs: int, seconds: float, kind: str) -> None:
                 bar.update()
             bar.update(len(names) - fresh)
         latest = {(line["student"], line["assignment"]): line for line in journal.lines()}
-    course, problems = Class(), 0
+    course = Class()
     for name in names:
         line = latest[name]
-        course.add(line["student"], line["seed"], line["rows"])
-        problems += bool(line["problem"])
+        problem = f"{line['assignment']}: {line['problem']}" if line["problem"] else ""
+        course.add(line["student"], line["seed"], line["rows"], problem)
+    print(f"{len(names)} submissions of {len(course.cells)} students, {fresh} graded now.")
+    for name, problem in submissions.left_out(folder):
+        course.add(name, grading.seed_of(key, name), (), problem)
     replace(folder / "grades.csv", course.table())
     replace(folder / "report.html", course.report())
-    print(f"{len(names)} submissions of {len(course.cells)} students, {fresh} graded now.")
-    print(f"{problems} could not be read or run; each page says why.")
+    for name, problem in course.told():
+        print(f"Not graded: {name}: {problem}.")
     print(f"Jail: {kind}. Written: grades.csv, report.html, feedback/ in {folder}")
 
 

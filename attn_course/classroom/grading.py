@@ -15,6 +15,7 @@ from attn_course import reference
 from attn_course.classroom import submissions, wire
 from attn_course.classroom.jail import Broken, Jail
 from attn_course.classroom.sources import shipped
+from attn_course.classroom.submissions import legible
 from attn_course.exercises import EXERCISES, Case, Exercise, Report
 from attn_course.exercises.checking import Outcome, check_answer, judge, run
 from attn_course.exercises.report import Evidence
@@ -35,7 +36,9 @@ ENDS = {
 class Row:
     """The verdict on one answer, small enough to be kept for a whole class.
 
-    `slips` are the names of the mistakes found, `card` is the report in HTML.
+    `status` is a report's, or "unreadable" where the notebook could not be read, or "not graded"
+    where the grader failed. `slips` are the names of the mistakes found, `card` is the report in
+    HTML.
     """
 
     exercise: str
@@ -86,21 +89,25 @@ def grade(
     except Exception as error:  # nobody else's marks may depend on it
         traceback.print_exc()
         problem, again = f"the grader failed: {type(error).__name__}", True
-    reports = [Report(exercise.name, "not attempted", seed) for exercise in asked]
-    return Graded(*known, tuple(map(_row, reports)), problem=problem, again=again)
+    status = "not graded" if again else "unreadable"
+    rows = tuple(Row(exercise.name, status, (), "") for exercise in asked)
+    return Graded(*known, rows, problem=problem, again=again)
 
 
 def _graded(known, asked, cells, kind, seconds) -> Graded:
     seed = known[-1]
-    rows, skipped, late = [], (), []
+    sources = {cell["source"].strip() for cell in cells}
+    rows, skipped, late = [], [], []
     with Jail(kind, cells, _checking()) as jail:
         for exercise in asked:
             report, head = _judged(jail, exercise, seed, seconds, late)
+            if report.withheld and exercise.cell().strip() in sources:  # the bug as handed out
+                report = Report(exercise.name, "not attempted", seed)
             rows.append(_row(report))
-            skipped = skipped or tuple(each[:300] for each in _listed(head, "skipped", str))
+            skipped += [legible(each[:320]) for each in _listed(head, "skipped", str)]
             # A cell that took too long is not waited for again.
             late = [*late, *_listed(head, "late", int)]
-    return Graded(*known, tuple(rows), skipped)
+    return Graded(*known, tuple(rows), tuple(dict.fromkeys(skipped)))
 
 
 def _row(report: Report) -> Row:
@@ -133,15 +140,17 @@ def _judged(
     small = [case for case in cases if case.bound is None]
     limits = {"seconds": seconds, "memory": MEMORY, "leave": late}
     head, outcomes, ended = _outcomes(jail, exercise, small, limits)
-    answer, text = head.get("answer"), head.get("text")
+    answer, text, failed = (head.get(name) for name in ("answer", "text", "failed"))
+    if answer == "missing" and isinstance(failed, str) and failed:
+        return _failed(exercise, seed, f"the cell failed: {legible(failed[:300])}"), head
     if answer == "missing":
         return Report(exercise.name, "not attempted", seed), head
     if answer == "text" and exercise.lines is not None and isinstance(text, str):
         # The lines are the exercise's own: only their order is the student's.
-        return check_answer(exercise, text[:200], seed), head
+        return check_answer(exercise, legible(text[:200]), seed), head
     if answer == "other" and isinstance(text, str):
         kind = "a string of letters" if exercise.lines is not None else "a function"
-        problem = f"TypeError: the answer is {text[:200]}, expected {kind}"
+        problem = f"TypeError: the answer is {legible(text[:200])}, expected {kind}"
         return _failed(exercise, seed, problem), head
     if answer != "function" or exercise.lines is not None:
         return _failed(exercise, seed, ended), head
@@ -211,7 +220,8 @@ def outcome(fields: dict, body: bytes, case: Case) -> Outcome:
     if not isinstance(changed, list) or any(each not in map(str, range(given)) for each in changed):
         raise wire.Malformed("an argument that there is not")
     result = wire.arrays(fields["arrays"], body) if "arrays" in fields else None
-    return Outcome(result, error[:2000], kind[:100], tuple(changed[:given]), printed)
+    error, kind = legible(error[:2000]), legible(kind[:100])
+    return Outcome(result, error, kind, tuple(changed[:given]), printed)
 
 
 def argument(value, arrays: list[np.ndarray]) -> dict:

@@ -158,7 +158,8 @@ def _problem(kind: str) -> str:
     """Return why a kind of jail does not hold, or nothing: a harmless program tries the walls."""
     if kind == "bubblewrap" and shutil.which("bwrap") is None:
         return "the program bwrap is not installed (Debian's package bubblewrap)"
-    cells = [{"source": PROBE % str(Path(__file__).with_name("jail.py")), "checks": ""}]
+    probe = PROBE % str(Path(__file__).with_name("jail.py"))
+    cells = [{"source": probe, "checks": "", "answers": ""}]
     request = {"name": "probe", "kind": "order", "seconds": 10, "memory": 2**28, "leave": []}
     request |= {"helpers": "", "cases": [], "arrays": []}
     try:

@@ -195,9 +195,9 @@ def _answer(request: dict, body: bytes, cells: list) -> None:
     checking = _module("checking", request["checking"])
     _stand_in(request["helpers"])
     cases = _cases(request["cases"], wire.arrays(request["arrays"], body))
-    scope, skipped, late = _run_cells(request, cells)
+    scope, skipped, late, failed = _run_cells(request, cells)
     answer = scope.get(request["name"])
-    head = {"answer": "function", "skipped": skipped, "late": late}
+    head = {"answer": "function", "skipped": skipped, "late": late, "failed": failed}
     if answer is None or answer is Ellipsis or (type(answer) is str and not answer.strip()):
         head["answer"] = "missing"
     elif request["kind"] == "order":
@@ -226,15 +226,16 @@ def _answer(request: dict, body: bytes, cells: list) -> None:
         _write(wire.message(fields, b"".join(map(wire.raw, result))))
 
 
-def _run_cells(request: dict, cells: list) -> tuple[dict, list[str], list[int]]:
+def _run_cells(request: dict, cells: list) -> tuple[dict, list[str], list[int], str]:
     """Run the cells above the check of the exercise.
 
-    Returns the names that they set, what failed, and the numbers of the cells that took too long.
+    Returns the names that they set, what failed, the numbers of the cells that took too long, and
+    how the cell failed that was to answer, or "".
     A cell that raises or takes long is left where it stops, so that the other exercises count.
     """
     checked = [number for number, cell in enumerate(cells) if cell["checks"] == request["name"]]
     scope = {"__name__": "__main__", "__builtins__": builtins}
-    skipped, late = [], []
+    skipped, late, failed = [], [], ""
     signal.signal(signal.SIGALRM, _out_of_time)
     for number, cell in enumerate(cells[: checked[0]] if checked else cells, 1):
         if cell["checks"] or number in request["leave"]:
@@ -245,13 +246,15 @@ def _run_cells(request: dict, cells: list) -> tuple[dict, list[str], list[int]]:
             code = _compiled(cell["source"], name)
             exec(code, scope)
         except BaseException as error:
-            said = f"{name[1:-1]}: {type(error).__name__}: {error}"
-            skipped.append(said[:300])
+            said = f"{type(error).__name__}: {error}"[:300]
+            skipped.append(f"{name[1:-1]}: {said}")
+            if cell["answers"] == request["name"]:
+                failed = said
             if isinstance(error, TimeoutError):
                 late.append(number)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
-    return scope, skipped[:10], late
+    return scope, skipped[:10], late, failed
 
 
 def _compiled(source: str, name: str):

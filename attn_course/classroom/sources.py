@@ -1,6 +1,7 @@
 """The text of functions of this package with all that they use, for where there is no package."""
 
 import ast
+import dataclasses
 import inspect
 import sys
 import textwrap
@@ -33,6 +34,8 @@ def _add(name: str, value, lines: dict[str, str], found: dict[str, object]) -> N
     if isinstance(value, types.ModuleType):
         lines[name] = f"import {value.__name__} as {name}"
     elif not isinstance(value, (types.FunctionType, type)):
+        if dataclasses.is_dataclass(value):
+            _add(type(value).__name__, type(value), lines, found)
         lines[name] = f"{name} = {value!r}"
     elif value.__module__.partition(".")[0] != __name__.partition(".")[0]:
         lines[name] = f"from {value.__module__} import {value.__name__} as {name}"

@@ -1,11 +1,11 @@
 """What was handed in, read as data: others wrote these bytes."""
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
 import stat
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from attn_course.exercises.student import CHAPTERS
 LARGEST = 4 * 2**20  # bytes; notebooks with pictures in their outputs fit
 MOST_CELLS = 500
 MOST_SOURCE = 2**20  # characters
+MOST_NAMES = 5  # of what lies in a folder, where something is missing there
 
 
 class Unreadable(Exception):
@@ -46,9 +47,28 @@ def names(folder: Path) -> Iterator[tuple[str, str]]:
         try:
             assignments = _folders(folder / "submitted" / student)
         except PermissionError:  # an archive may bring folders that nobody may list
-            print(f"submitted/{shown(student)} cannot be listed and is left out", file=sys.stderr)
             continue
         yield from ((student, each) for each in assignments if each in CHAPTERS)
+
+
+def left_out(folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield of whom `names` has nothing, and why: what lies in the wrong place is not graded."""
+    graded = {student for student, _ in names(folder)}
+    for student in _folders(folder / "submitted"):
+        if student in graded:
+            continue
+        try:
+            found = _listed(folder / "submitted" / student)
+        except PermissionError:
+            found = "what nobody may list"
+        yield student, f"there is no folder of an assignment; the student's folder holds {found}"
+    for path in sorted((folder / "submitted").glob("*.ipynb")):
+        if not path.is_dir():
+            yield path.name, "the notebook lies outside of a student's folder"
+
+
+def _listed(folder: Path | int) -> str:
+    return ", ".join(map(shown, sorted(os.listdir(folder))[:MOST_NAMES])) or "nothing"
 
 
 def _folders(folder: Path) -> list[str]:
@@ -80,7 +100,11 @@ def _bytes(folder: Path, parts: tuple[str, ...]) -> bytes:
             raise Unreadable("it is no file")
         with os.fdopen(os.dup(place), "rb") as file:
             data = file.read(LARGEST + 1)
+    except FileNotFoundError as error:
+        raise Unreadable(f"there is no file {part}; its folder holds {_listed(place)}") from error
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise Unreadable("it is a link, and links are not followed") from error
         raise Unreadable(f"it cannot be opened: {error.strerror}") from error
     finally:
         os.close(place)
@@ -90,7 +114,9 @@ def _bytes(folder: Path, parts: tuple[str, ...]) -> bytes:
 
 
 def cells(data: bytes) -> list[dict]:
-    """Return the code cells of a notebook: the source, and the exercise that a cell checks, or "".
+    """Return the code cells of a notebook: the source, and the exercises it checks and answers.
+
+    An exercise is its name, or "" where a cell does not do that.
 
     Raises:
         Unreadable: it is no notebook.
@@ -98,12 +124,12 @@ def cells(data: bytes) -> list[dict]:
     try:
         notebook = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise Unreadable("it is no JSON, or too deep") from error
+        raise Unreadable("it is no notebook: no JSON, or too deep") from error
     found = notebook.get("cells") if isinstance(notebook, dict) else None
     if not isinstance(found, list) or not all(isinstance(cell, dict) for cell in found):
-        raise Unreadable("it has no list of cells")
+        raise Unreadable("it is no notebook: it has no list of cells")
     code = [
-        {"source": _source(cell.get("source")), "checks": _checked(cell.get("metadata"))}
+        {"source": _source(cell.get("source")), **_marked(cell.get("metadata"))}
         for cell in found
         if cell.get("cell_type") == "code"
     ]
@@ -117,11 +143,13 @@ def _source(source: object) -> str:
     return "".join(line for line in lines if isinstance(line, str))
 
 
-def _checked(metadata: object) -> str:
+def _marked(metadata: object) -> dict[str, str]:
     mark = metadata.get("nbgrader") if isinstance(metadata, dict) else None
     name = mark.get("grade_id") if isinstance(mark, dict) else None
-    known = isinstance(name, str) and name.endswith("-check")
-    return name.removesuffix("-check") if known else ""
+    name = name if isinstance(name, str) else ""
+    if name.endswith("-check"):
+        return {"checks": name.removesuffix("-check"), "answers": ""}
+    return {"checks": "", "answers": name}
 
 
 def shown(name: str) -> str:
@@ -132,3 +160,8 @@ def shown(name: str) -> str:
         else letter.encode("unicode_escape", "surrogatepass").decode("ascii", "replace")
         for letter in name
     )
+
+
+def legible(text: str) -> str:
+    """Return what a student's program said, line by line as `shown` shows names."""
+    return "\n".join(map(shown, text.split("\n")))

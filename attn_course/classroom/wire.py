@@ -87,6 +87,9 @@ def arrays(described: object, body: bytes) -> tuple[np.ndarray, ...]:
             raise Malformed("an array without a shape")
         if not all(type(size) is int and 0 <= size <= BODY for size in shape):
             raise Malformed("an array of an impossible shape")
+        # NumPy makes no array of some shapes, even where an axis of length 0 leaves it no entry.
+        if math.prod(max(size, 1) for size in shape) > BODY:
+            raise Malformed("an array of an impossible shape")
         size = math.prod(shape) * DTYPES[name].itemsize
         if start + size > len(body):
             raise Malformed("an array that is larger than its bytes")

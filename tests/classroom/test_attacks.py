@@ -498,7 +498,7 @@ def test_files_that_attack(folder, attack):
     path.parent.mkdir(parents=True)
     attack.make(path, folder / "submitted" / "other" / TOPIC / f"{TOPIC}.ipynb")
     result = graded(folder, "bubblewrap")
-    assert set(statuses(result).values()) == {"not attempted"}
+    assert set(statuses(result).values()) == {"unreadable"}
     assert result.problem
     assert result.problem in pages.feedback(result)
 

@@ -176,6 +176,7 @@ def test_the_end_is_no_message():
         [{"dtype": "float64", "shape": [2]}],
         [{"dtype": "float64", "shape": [10**18, 10**18]}],
         [{"dtype": "float64", "shape": [0, 10**30]}],
+        [{"dtype": "float64", "shape": [0, *[2**23] * 7]}],
         [{"dtype": "float32", "shape": [1]}],
         [{"dtype": "float64", "shape": [1] * 9}],
         [{"dtype": ["float64"], "shape": [1]}],
@@ -289,7 +290,15 @@ def test_known_mistakes_are_named(tmp_path, topic, kind):
 @topics
 def test_what_was_handed_out_scores_nothing(tmp_path, topic):
     hand_in(tmp_path, "ann", topic, {})
-    assert not any(row.status == "passed" for row in graded(tmp_path, "ann", topic).rows)
+    assert {row.status for row in graded(tmp_path, "ann", topic).rows} == {"not attempted"}
+
+
+def test_a_bug_that_was_put_back_is_a_mistake(tmp_path):
+    answers = {"row_weights": EXERCISES["row_weights"].cell() + "# I changed this line.\n"}
+    hand_in(tmp_path, "ann", "softmax", answers)
+    rows = {row.exercise: row for row in graded(tmp_path, "ann", "softmax").rows}
+    assert rows["row_weights"].status == "failed"
+    assert rows["row_weights"].slips == (EXERCISES["row_weights"].bug,)
 
 
 def with_cells(folder, cells: list[str], topic="softmax"):
@@ -322,7 +331,10 @@ def test_cells_that_fail_cost_nothing_else(tmp_path):
     [
         (["softmax = 3"], "failed", "expected a function"),
         (["softmax = None"], "not attempted", ""),
-        (["del softmax", "softmax = ..."], "not attempted", ""),
+        (["softmax = ..."], "not attempted", ""),
+        (["def softmax(:"], "failed", "the cell failed: SyntaxError"),
+        (["1 / 0", "softmax = len"], "failed", "the cell failed: ZeroDivisionError"),
+        (["def softmax(x): pass", "1 / 0"], "failed", "nothing was returned"),
         (["%matplotlib inline", "import numpy as np", "def softmax(*a): 1 / 0"], "failed", "1 / 0"),
         (
             ["from attn_course.reference import softmax"],
@@ -340,6 +352,13 @@ def test_other_answers(tmp_path, lines, status, words):
 def test_an_order_that_is_no_text(tmp_path):
     rows = with_cells(tmp_path, ["kernel_average", "kernel_average = 5"], "pooling")
     assert "expected a string of letters" in rows["kernel_average"].card
+
+
+def test_every_cell_that_failed_is_told(tmp_path):
+    answers = {"softmax": "1 / 0", "log_softmax": "this is no Python"}
+    hand_in(tmp_path, "ann", "softmax", answers)
+    told = [each.split(": ")[1] for each in graded(tmp_path, "ann", "softmax").skipped]
+    assert told == ["ZeroDivisionError", "SyntaxError"]
 
 
 def test_a_seed_is_a_students_own_and_repeats_the_report(tmp_path):
@@ -387,13 +406,15 @@ def test_release_writes_what_nbgrader_expects(tmp_path, capsys):
 def test_a_class_is_graded(tmp_path):
     expected = make(tmp_path, 8, ["softmax", "pooling"])
     (tmp_path / "submitted" / "student0000" / "notes").mkdir()
+    bug = EXERCISES["row_weights"].cell() + "# I looked for it.\n"
+    hand_in(tmp_path, "looked", "softmax", {"row_weights": bug})
     process = run_command("grade", tmp_path, "--jobs", 2)
     said, progress = process.communicate(timeout=300)
     assert process.returncode == 0, progress
-    assert "16 submissions of 8 students, 16 graded now." in said
+    assert "17 submissions of 9 students, 17 graded now." in said
     assert "100%" in progress
     table = verdicts(tmp_path)
-    assert table.keys() == expected.keys()
+    assert table.keys() == {*expected, "looked"}
     for name, exercises in expected.items():
         row = table[name]
         # A cell that ends the process takes the exercises below it along.
@@ -492,7 +513,7 @@ def test_a_broken_jail_is_told_and_costs_no_other(tmp_path, monkeypatch):
     monkeypatch.setattr(jail, "START", "import sys; sys.exit('no memory')")
     result = graded(tmp_path, "ann", "softmax")
     assert result.problem == "the jail ended: no memory"
-    assert {row.status for row in result.rows} == {"not attempted"}
+    assert {row.status for row in result.rows} == {"not graded"}
 
 
 @pytest.mark.parametrize("broken", ["draw", "_outcomes"])
@@ -512,25 +533,108 @@ def test_what_the_grader_could_not_do_is_tried_again(tmp_path, monkeypatch, caps
     assert verdicts(tmp_path)["ann"]["softmax"] == "passed"
 
 
-def test_a_folder_that_nobody_may_list(tmp_path, monkeypatch, capsys):
+def test_a_folder_that_nobody_may_list(tmp_path, monkeypatch):
     for name in ("ann", "bob"):
         hand_in(tmp_path, name, "softmax", {})
-    listed = submissions._folders
+    scan, listed = os.scandir, os.listdir
 
-    def denied(folder):
-        if folder.name == "ann":  # root may list every folder
-            raise PermissionError
-        return listed(folder)
+    def denied(look):  # root may list every folder
+        def looked(folder):
+            if Path(folder).name == "ann":
+                raise PermissionError
+            return look(folder)
 
-    monkeypatch.setattr(submissions, "_folders", denied)
+        return looked
+
+    monkeypatch.setattr(os, "scandir", denied(scan))
+    monkeypatch.setattr(os, "listdir", denied(listed))
     assert list(submissions.names(tmp_path)) == [("bob", "softmax")]
-    assert "submitted/ann" in capsys.readouterr().err
+    ((name, problem),) = submissions.left_out(tmp_path)
+    assert name == "ann"
+    assert "nobody may list" in problem
 
 
-def test_a_folder_without_submissions(tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        main(["grade", str(tmp_path)])
-    assert "there is no folder" in capsys.readouterr().err
+def test_what_could_not_be_graded_says_why(tmp_path, capsys):
+    submitted = tmp_path / "submitted"
+    hand_in(tmp_path, "right", "softmax", {"softmax": right(EXERCISES["softmax"])})
+    path = hand_in(tmp_path, "renamed", "softmax", {})
+    path.rename(path.with_name("softmax (1).ipynb"))
+    hand_in(tmp_path, "document", "softmax", {}).write_bytes(b"PK\3\4")
+    hand_in(tmp_path, "latin", "softmax", {}).write_bytes('{"cells": "\xe9"}'.encode("latin-1"))
+    path = hand_in(tmp_path, "elsewhere", "softmax", {})
+    path.rename(submitted / "elsewhere" / "softmax.ipynb")
+    path.parent.rmdir()
+    (submitted / "nothing").mkdir()
+    (submitted / "loose.ipynb").write_text("{}")
+    commands.grade(tmp_path, 1, 20, "bubblewrap")
+    problems = {
+        "renamed": "softmax: there is no file softmax.ipynb; its folder holds softmax (1).ipynb",
+        "document": "softmax: it is no notebook: no JSON, or too deep",
+        "latin": "softmax: it is no notebook: no JSON, or too deep",
+        "elsewhere": "there is no folder of an assignment; "
+        "the student's folder holds softmax.ipynb",
+        "nothing": "there is no folder of an assignment; the student's folder holds nothing",
+        "loose.ipynb": "the notebook lies outside of a student's folder",
+    }
+    table, said = verdicts(tmp_path), capsys.readouterr().out
+    report = html.unescape((tmp_path / "report.html").read_text())
+    assert {name: row["problem"] for name, row in table.items()} == {"right": "", **problems}
+    for name, problem in problems.items():
+        assert f"Not graded: {name}: {problem}." in said
+        assert f"{name}: {problem}</li>" in report
+        handed_in = problem.startswith("softmax: ")
+        assert table[name]["softmax"] == ("unreadable" if handed_in else "")
+        if handed_in:
+            page = (tmp_path / "feedback" / name / "softmax" / "softmax.html").read_text()
+            assert html.escape(problem.removeprefix("softmax: ")) in page
+    points = sum(exercise.difficulty for exercise in asked("softmax"))
+    assert {row["possible"] for row in table.values()} == {str(points)}
+    assert table["right"]["points"] == str(EXERCISES["softmax"].difficulty)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_notebooks_that_other_programs_saved(tmp_path, encoding):
+    path = hand_in(tmp_path, "ann", "softmax", {"softmax": right(EXERCISES["softmax"])})
+    notebook = {**json.loads(path.read_text()), "metadata": {"x": float("nan"), "name": "\xe9"}}
+    path.write_text(json.dumps(notebook, ensure_ascii=False), encoding=encoding)
+    rows = {row.exercise: row.status for row in graded(tmp_path, "ann", "softmax").rows}
+    assert rows["softmax"] == "passed"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("grade class --jobs 0", "argument --jobs: '0'"),
+        ("grade class --jobs -1", "argument --jobs: "),
+        ("grade class --jobs 1.5", "argument --jobs: '1.5'"),
+        ("grade class --seconds 0", "argument --seconds: '0'"),
+        ("grade class --seconds nan", "argument --seconds: 'nan'"),
+        ("grade class --seconds inf", "argument --seconds: 'inf'"),
+        ("grade class --seconds soon", "argument --seconds: 'soon'"),
+        ("grade missing", "argument folder: there is no folder missing"),
+        ("grade file", "argument folder: file is a file"),
+        ("grade empty", "argument folder: there is no folder empty/submitted"),
+        ("grade bare", "argument folder: there are no submissions"),
+        ("grade class", "argument folder: class/grading cannot be written"),
+        ("release file", "argument folder: file is a file"),
+        ("release file/within masks", "argument folder: file/within"),
+        ("release class masks", "argument folder: class/release"),
+        ("release empty spells", "argument topic: no topic 'spells', only softmax"),
+    ],
+)
+def test_a_bad_argument_is_named(tmp_path, monkeypatch, capsys, words, told):
+    monkeypatch.chdir(tmp_path)
+    hand_in(Path("class"), "ann", "softmax", {})
+    for folder in ("empty", "bare/submitted/ann"):
+        Path(folder).mkdir(parents=True)
+    for file in ("file", "class/grading", "class/release"):  # where folders are to be written
+        Path(file).write_text("")
+    with pytest.raises(SystemExit) as ended:
+        main(words.split())
+    assert ended.value.code == 2
+    *usage, line = capsys.readouterr().err.splitlines()
+    assert told in line
+    assert "Traceback" not in "".join(usage)
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
