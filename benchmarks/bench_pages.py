@@ -29,11 +29,11 @@ from playwright.sync_api import sync_playwright
 ROOT = Path(__file__).resolve().parent.parent
 sys.path += [str(ROOT / "book")]
 from execute import pages  # noqa: E402
+from paper.browser import FLAGS, find_browser  # noqa: E402
 
 SITE = ROOT / "_build" / "html"
 RESULTS = ROOT / "benchmarks" / "results" / "pages.json"
 LIGHTHOUSE = ROOT / "tests/browser/node_modules/lighthouse/cli/index.js"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FIVE = (
     "book/index.html",
     "book/concepts/softmax.html",
@@ -149,16 +149,14 @@ def builds():
 
 def main():
     """Measure, print and write."""
-    chromium = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)))
+    chromium = find_browser()
     results = {"machine": machine(), "builds": builds()}
     handler = functools.partial(Compressing, directory=SITE)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         site = f"http://127.0.0.1:{server.server_port}"
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(
-                executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
-            )
+            browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
             results["machine"]["browser"] = browser.version
             results["live"] = live(browser, site)
             names = [path.relative_to(ROOT).with_suffix(".html").as_posix() for path in pages()]
