@@ -4,6 +4,7 @@ Every attacker has solved the first exercise of a topic and attacks in the cell 
 code is written so that it passes the second where it gets through.
 """
 
+import csv
 import ctypes
 import dataclasses
 import json
@@ -32,7 +33,8 @@ PLACES = ("/tmp", "/var/tmp", "/dev/shm", "/", str(Path.home()), str(Path.cwd())
 class Attack:
     """What an attacker tries and gets, and the cell or the file that does it.
 
-    In `code`, FOLDER, PORT, MARK, PLACES and ROOT stand for what the test puts there.
+    `make` gets the path of the attacker's notebook and that of another student's. In `code`,
+    FOLDER, PORT, MARK, PLACES and ROOT stand for what the test puts there.
     """
 
     name: str
@@ -45,7 +47,27 @@ class Attack:
 NOTHING = "0 for the exercise; what was solved counts"
 TIMED = "0 for the exercise, after its time; what was solved counts"
 UNREAD = "0, with the reason on the page"
+ALONE = "the exercise, if its numbers are right"
 CHEAT = "def attention_pooling(*args, **kwargs):\n    return np.zeros(1)\n"
+
+
+def _modules(path: Path, other: Path) -> None:
+    harm = f"import os\nos.mkdir('/tmp/{MARK}')\n"
+    for name in ("numpy", "sitecustomize", "json", "attn_course"):
+        path.with_name(f"{name}.py").write_text(harm)
+    package = path.parent / "attn_course"
+    package.mkdir()
+    package.joinpath("__init__.py").write_text(harm)
+
+
+def _marks(path: Path, other: Path) -> None:
+    notebook = json.loads(path.read_text())
+    marks = [[], {"grade_id": []}, {"grade_id": "x" * 10**6}, {"grade_id": f"{ATTACKED}-check"}]
+    for number, cell in enumerate(notebook["cells"]):
+        if SOLVED not in cell["source"]:
+            cell["metadata"] = {"nbgrader": marks[number % len(marks)], "deep": [[[[]]]] * 1000}
+    path.write_text(json.dumps(notebook))
+
 
 CODE = [
     Attack(
@@ -339,6 +361,155 @@ CODE = [
         "class Bad(Exception):\n    pass\nBad.__name__ = '<script>alert(1)</script>'\n"
         "def attention_pooling(*a, **k):\n    raise Bad('<img src=x onerror=alert(1)>')\n",
     ),
+    Attack(
+        "unprintable errors",
+        "raises errors of marks that no page can hold, or that turn it around",
+        NOTHING,
+        "marks = ''.join(map(chr, (0xd800, 0xdc80, 0x202e, 0x2066, 27, 0)))\n"
+        "def attention_pooling(*a, **k):\n    raise ValueError(marks + '</pre><style>')\n"
+        "kernel_average = marks\n",
+    ),
+    Attack(
+        "errors that fail",
+        "raises an error that cannot be told, since telling it raises another",
+        NOTHING,
+        "class Bad(Exception):\n    def __str__(self):\n        raise Bad\n"
+        "    __repr__ = __str__\ndef attention_pooling(*a, **k):\n    raise Bad\n",
+    ),
+    Attack(
+        "an impossible shape",
+        "forges a result without entries, of a shape that no array can have",
+        NOTHING,
+        "import json, os\n"
+        "for header in ({'answer': 'function'},\n"
+        "               {'case': 0, 'arrays': [{'dtype': 'bool', 'shape': [0] + [2**23] * 7}]}):\n"
+        "    text = json.dumps({**header, 'size': 0}).encode()\n"
+        "    os.write(3, len(text).to_bytes(4, 'big') + text)\n" + CHEAT,
+    ),
+    Attack(
+        "many results",
+        "forges 8 MB of the shortest messages",
+        NOTHING,
+        "import json, os\n"
+        "for header, times in (({'answer': 'function', 'late': [1, 2], 'skipped': ['']}, 1),\n"
+        "                      ({'case': 0}, 300_000)):\n"
+        "    text = json.dumps({**header, 'size': 0}).encode()\n"
+        "    whole = (len(text).to_bytes(4, 'big') + text) * times\n"
+        "    while whole:\n        whole = whole[os.write(3, whole):]\n" + CHEAT,
+    ),
+    Attack(
+        "other inputs",
+        "replaces the inputs of all calls by zeros",
+        NOTHING,
+        "import sys\nimport numpy as np\ndef attention_pooling(x, *a, **k):\n"
+        "    frame = sys._getframe()\n"
+        "    while 'cases' not in frame.f_locals:\n        frame = frame.f_back\n"
+        "    for case in frame.f_locals['cases']:\n"
+        "        for given in (*case.args, *case.kwargs.values()):\n"
+        "            if isinstance(given, np.ndarray):\n                given[...] = 0\n"
+        "    return np.zeros_like(x[..., 0, :])\n",
+    ),
+    Attack(
+        "answers in memory",
+        "looks for right answers in all frames, modules and objects of its process",
+        NOTHING,
+        "import gc, sys\ndef attention_pooling(*a, **k):\n"
+        "    for found in gc.get_objects():\n"
+        "        name = getattr(found, '__module__', None)\n"
+        "        if type(name) is str and name.startswith('attn_course.exercises.'):\n"
+        "            raise RuntimeError('ESC' + 'APED')\n"
+        "    frame = sys._getframe(1)\n"
+        "    while frame:\n"
+        "        if {'wanted', 'want', 'exercise', 'solve'} & {*frame.f_locals}:\n"
+        "            raise RuntimeError('ESC' + 'APED')\n        frame = frame.f_back\n",
+    ),
+    Attack(
+        "open descriptors",
+        "reads from every descriptor, and looks for more in /proc/self/fd and /dev/fd",
+        NOTHING,
+        "import os\ndef attention_pooling(*a, **k):\n    found = b''\n"
+        "    for number in range(5000):\n        try:\n"
+        "            found += os.read(number, 10)\n        except OSError:\n            pass\n"
+        "    for place in ('/proc/self/fd', '/proc/self/environ', '/proc/1/environ', '/dev/fd'):\n"
+        "        try:\n            found += place.encode() * bool(os.open(place, os.O_RDONLY))\n"
+        "        except OSError:\n            pass\n"
+        "    raise RuntimeError('ESC' + 'APED' if found else 'nothing')\n",
+    ),
+    Attack(
+        "hooks",
+        "writes results at the end of the process, at signals, at each call and at each collection",
+        NOTHING,
+        "import atexit, gc, json, os, signal, sys\nimport numpy as np\n"
+        "def forge(*a, **k):\n    for case in range(40):\n"
+        "        text = json.dumps({'case': case, 'arrays': [], 'size': 0}).encode()\n"
+        "        os.write(3, len(text).to_bytes(4, 'big') + text)\n"
+        "atexit.register(forge)\nsignal.signal(signal.SIGALRM, forge)\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)\ngc.callbacks.append(forge)\n"
+        + CHEAT
+        + "sys.setprofile(forge)\n",
+    ),
+    Attack(
+        "emptied modules",
+        "replaces every module by an empty one, and ends all imports",
+        NOTHING,
+        "import sys, types\nimport numpy as np\n"
+        "for name in [*sys.modules]:\n    sys.modules[name] = types.ModuleType(name)\n"
+        "sys.meta_path.clear()\nsys.path_hooks.clear()\n" + CHEAT,
+    ),
+    Attack(
+        "memory as an array",
+        "returns an object that claims to be an array at an address of its choice",
+        NOTHING,
+        "class Claim:\n    __array_interface__ = {\n"
+        "        'shape': (10**4,), 'typestr': '<f8', 'data': (4096, False), 'version': 3}\n"
+        "def attention_pooling(*a, **k):\n    return Claim()\n",
+    ),
+    Attack(
+        "an object for everything",
+        "returns an object that has every attribute and takes part in every function of NumPy",
+        NOTHING,
+        "import numpy as np\nclass Any:\n    shape, dtype, ndim = (1,), np.dtype(float), 1\n"
+        "    __array_ufunc__ = __array_function__ = lambda self, *a, **k: True\n"
+        "    __eq__ = __ge__ = __le__ = lambda self, other: True\n"
+        "    def __getattr__(self, name):\n        return lambda *a, **k: True\n"
+        "def attention_pooling(*a, **k):\n    return Any()\n",
+    ),
+    Attack(
+        "an array that lies about itself",
+        "returns complex numbers that say that they are real, and replace their own copies",
+        NOTHING,
+        "import os\nimport numpy as np\nclass Liar(np.ndarray):\n"
+        "    dtype = property(lambda self: np.dtype(float))\n"
+        "    astype = copy = __deepcopy__ = lambda self, *a, **k: self\n"
+        "    tobytes = lambda self, *a: bytes(10**7)\n"
+        "    __reduce__ = lambda self: (os._exit, (0,))\n"
+        "def attention_pooling(*a, **k):\n    return np.zeros(3, complex).view(Liar)\n",
+    ),
+    Attack(
+        "odd results",
+        "returns generators, records, bytes, durations, 300 arrays, nine axes and a masked value",
+        NOTHING,
+        "import itertools\nimport numpy as np\n"
+        "turns = itertools.cycle([\n"
+        "    (x for x in [1.0]), np.zeros(2, [('a', float)]), bytes(8), np.timedelta64(5),\n"
+        "    (np.zeros(1),) * 300, np.zeros((1,) * 9), np.ma.masked, np.zeros(2, 'V8'),\n"
+        "    np.zeros((0,) * 8), '1.0', {1: 2}, type, memoryview(bytes(8))])\n"
+        "def attention_pooling(*a, **k):\n    return next(turns)\n",
+    ),
+    Attack(
+        "modules beside the notebook",
+        "hands in a numpy.py, a sitecustomize.py and a package attn_course as well",
+        NOTHING,
+        CHEAT,
+        make=_modules,
+    ),
+    Attack(
+        "other marks",
+        "marks its cells as checks of the exercise, and with lists where names stand",
+        NOTHING,
+        CHEAT,
+        make=_marks,
+    ),
 ]
 
 
@@ -385,6 +556,18 @@ FILES = [
     Attack(
         "a pickle", "hands in a pickle that runs code", UNREAD, make=_text(pickle.dumps(_Bomb()))
     ),
+    Attack(
+        "another encoding",
+        "hands in letters that are no UTF-8",
+        UNREAD,
+        make=_text('{"cells": [], "x": "\xe9"}'.encode("latin-1")),
+    ),
+    Attack(
+        "no number",
+        "writes NaN where the cells should be",
+        UNREAD,
+        make=_text(b'{"cells": [], "cells": NaN}'),
+    ),
     Attack("deep JSON", "nests a million lists", UNREAD, make=_text(b"[" * 10**6 + b"]" * 10**6)),
     Attack(
         "huge numbers",
@@ -408,9 +591,47 @@ FILES = [
 NAMES = [
     Attack("\n<script>alert(1)</script>\x1b[2J", "has a name of markup and control marks", NOTHING),
     Attack("=cmd|'/c calc'!A1", "has a name that a spreadsheet computes", NOTHING),
+    Attack(
+        'x;=1+1,=1+1,"\t=1+1',
+        "has a name that a spreadsheet takes for several cells, one of which it computes",
+        NOTHING,
+    ),
     Attack("\u202egnp.exe\udcff", "has a name that reads backwards and is no text", NOTHING),
 ]
-ATTACKS = [*CODE, *FILES, *NAMES]
+# What runs beside the answer can hide what the answer does besides returning numbers.
+ALLOWED = [
+    Attack(
+        "hidden writes",
+        "writes into its arguments, and replaces what would notice",
+        ALONE,
+        right(EXERCISES[ATTACKED]) + "import sys\n"
+        "sys.modules['checking']._same = lambda before, after: True\n"
+        f"inner = {ATTACKED}\n"
+        "def attention_pooling(x, *a, **k):\n    result = inner(x, *a, **k)\n    x[...] = 0\n"
+        "    return result\n",
+    ),
+]
+GIVEN_BACK = "    ctypes.CDLL(glob.glob(np.__path__[0] + '.libs/*openblas*')[0]).blas_shutdown()\n"
+MEMORY = Attack(
+    "borrowed memory",
+    "gives back what a library had taken before the limit was set, and takes more than it may",
+    ALONE,
+    "import ctypes, glob, math\nimport numpy as np\n"
+    "def tiled_attention(q, k, v, mask=True, *, bias=0.0, scale=None, softcap=None, block=512):\n"
+    + GIVEN_BACK
+    + "    i, j = np.ogrid[: q.shape[-2], : k.shape[-2]]\n"
+    "    allowed = mask(0, 0, i, j) if callable(mask) else mask\n"
+    "    scores = np.einsum('...id,...jd->...ij', q, k)\n"
+    "    scores *= 1 / math.sqrt(q.shape[-1]) if scale is None else scale\n"
+    "    if softcap is not None:\n        scores = softcap * np.tanh(scores / softcap)\n"
+    "    scores += bias\n"
+    "    scores = scores if allowed is True else np.where(allowed, scores, -np.inf)\n"
+    "    top = scores.max(axis=-1, keepdims=True)\n"
+    "    scores -= np.where(top == -np.inf, 0, top)\n    np.exp(scores, out=scores)\n"
+    "    total = scores.sum(axis=-1, keepdims=True)\n"
+    "    return np.einsum('...ij,...je->...ie', scores, v) / np.where(total == 0, 1, total)\n",
+)
+ATTACKS = [*CODE, *FILES, *NAMES, *ALLOWED, MEMORY]
 
 kinds = pytest.mark.parametrize("kind", jail.KINDS)
 
@@ -459,8 +680,8 @@ def statuses(result):
     return {row.exercise: row.status for row in result.rows}
 
 
-def attacking(folder, name, code) -> None:
-    hand_in(folder, name, TOPIC, {SOLVED: right(EXERCISES[SOLVED]), ATTACKED: code})
+def attacking(folder, name, code) -> Path:
+    return hand_in(folder, name, TOPIC, {SOLVED: right(EXERCISES[SOLVED]), ATTACKED: code})
 
 
 @pytest.fixture
@@ -481,12 +702,16 @@ def test_code_that_attacks(folder, kind, attack, server):
     code = attack.code.replace("PLACES", repr(PLACES)).replace("MARK", MARK)
     for name, value in known.items():
         code = code.replace(name, value)
-    attacking(folder, "attacker", code)
+    path = attacking(folder, "attacker", code)
+    if attack.make:
+        attack.make(path, folder / "submitted" / "other" / TOPIC / f"{TOPIC}.ipynb")
     result = graded(folder, kind)
     assert result.problem == ""
     assert [name for name, status in statuses(result).items() if status == "passed"] == [SOLVED]
     page = pages.feedback(result)
+    commands.write_feedback(folder, result)
     assert "ESCAPED" not in page
+    assert "\u202e" not in page
     assert "<script" not in page
     assert "<img" not in page
     assert set(statuses(graded(folder, kind, "other")).values()) == {"passed"}
@@ -518,9 +743,34 @@ def test_names_that_attack(folder, attack):
         assert "\u202e" not in page
     commands.write_feedback(folder, result)
     assert os.listdir(folder / "feedback") == [name]
-    row = course.table().splitlines()[1]
     assert len(course.table().splitlines()) == 2
-    assert not row.strip('"').startswith(("=", "+", "-", "@"))
+    for delimiter in ",;\t":
+        for row in csv.reader(course.table().splitlines(), delimiter=delimiter):
+            assert not any(cell[:1] in ("=", "+", "-", "@") for cell in row)
+
+
+@kinds
+@attacks(ALLOWED)
+def test_what_an_answer_can_hide(folder, kind, attack):
+    """That its numbers are right it cannot."""
+    attacking(folder, "attacker", attack.code)
+    assert statuses(graded(folder, kind))[ATTACKED] == "passed"
+    attacking(folder, "open", attack.code.replace("._same", ".other"))
+    rows = {row.exercise: row for row in graded(folder, kind, "open").rows}
+    assert rows[ATTACKED].slips == ("changes its arguments",)
+
+
+@kinds
+def test_memory_that_an_answer_can_hide(folder, kind):
+    for name, code in (("attacker", MEMORY.code), ("open", MEMORY.code.replace(GIVEN_BACK, ""))):
+        hand_in(folder, name, "tiled", {"tiled_attention": code})
+    attacker, openly = (
+        {row.exercise: row for row in grading.grade(folder, name, "tiled", 5, kind, 10).rows}
+        for name in ("attacker", "open")
+    )
+    assert attacker["tiled_attention"].status == "passed"
+    costly = EXERCISES["tiled_attention"].costly.name
+    assert openly["tiled_attention"].slips == (costly,)
 
 
 @kinds

@@ -30,6 +30,7 @@ from attn_course.classroom.__main__ import main
 from attn_course.classroom.journal import Journal, replace, secret
 from attn_course.classroom.sources import shipped
 from attn_course.exercises import EXERCISES, Case, Exercise, student
+from attn_course.exercises.checking import check_answer
 
 kinds = pytest.mark.parametrize("kind", jail.KINDS)
 topics = pytest.mark.parametrize("topic", student.CHAPTERS)
@@ -223,6 +224,9 @@ def test_the_jail_gets_helpers_and_no_answer(exercise):
     exec(shipped(*(getattr(reference, name) for name in exercise.helpers)), scope)
     assert set(exercise.helpers) <= scope.keys()
     assert exercise.name not in scope
+    if exercise.lines is None and exercise.kind != "predict":
+        offered = [value for value in scope.values() if callable(value)]
+        assert not any(check_answer(exercise, value, 1).passed for value in offered)
     for case in exercise.draw(1):
         arrays = []
         for value in (*case.args, *case.kwargs.values()):
