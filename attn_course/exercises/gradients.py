@@ -59,7 +59,7 @@ SOFTMAX = (
     Slip(
         "nothing subtracted",
         "Nothing is subtracted from the gradient. Then a shift of all scores would seem to matter, "
-        "but softmax does not notice it. The mean of the gradient under the weights must go.",
+        "but softmax ignores it. The mean of the gradient under the weights must be subtracted.",
         PAGE,
     ),
     Slip(
@@ -247,8 +247,8 @@ BACKWARD = Exercise(
         ),
         Slip(
             "softcap's slope not divided",
-            "The slope of tanh is taken at the scores themselves. On the way there tanh was given "
-            "scores / softcap, so its slope must be taken there.",
+            "The slope of tanh is taken at the scores themselves. In the forward pass tanh was "
+            "given scores / softcap, so its slope must be taken there.",
             PAGE,
         ),
         Slip(
@@ -290,7 +290,7 @@ BACKWARD = Exercise(
         Slip(
             "options ignored",
             "`bias`, `scale` and `softcap` have no effect. They must be handed on to "
-            "`attention_weights`, and scale and softcap also matter on the way back.",
+            "`attention_weights`, and scale and softcap also matter in the backward pass.",
             PAGE,
         ),
         *(s for s in WEIGHTS if s.name in FORWARD),

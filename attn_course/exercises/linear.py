@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from attn_course.exercises.dot_product import drawn
+from attn_course.exercises.dot_product import WEIGHTS, drawn
 from attn_course.exercises.exercise import Case, Exercise, Lines, Orders, Slip, predictions
 from attn_course.reference.linear import elu_features
 from attn_course.reference.softmax import softmax
@@ -25,7 +25,8 @@ FEATURES = (
     ),
     Slip(
         "no features",
-        "No feature map is applied: plain products can be negative, and their sum can be 0.",
+        "No feature map is applied. Plain products can be negative, and their sum can be 0: both "
+        "queries and keys must be mapped first.",
         PAGE,
     ),
 )
@@ -53,8 +54,10 @@ def linear(slips, q, k, v, *, feature_map=elu_features):
         weights = q_features @ k_features.mT
         total = weights.sum(axis=-1, keepdims=True)
         return weights @ v / np.where(total == 0, np.inf, total)
-    sums = q_features @ (k_features.mT @ v)
-    total = (q_features @ k_features.sum(axis=-2)[..., None]).astype(q.dtype)
+    turned = k_features.T if "every axis transposed" in slips else k_features.mT
+    sums = q_features @ (turned @ v)
+    axis = 0 if "summed over the first axis" in slips else -2
+    total = (q_features @ k_features.sum(axis=axis)[..., None]).astype(q.dtype)
     if "divided by the number of keys" in slips:
         return sums / max(1, k.shape[-2])
     if "not divided" in slips:
@@ -63,6 +66,8 @@ def linear(slips, q, k, v, *, feature_map=elu_features):
         total = total.sum(axis=-2, keepdims=True)
     if "keys' features summed over the width" in slips:
         total = np.broadcast_to(k_features.sum(axis=(-2, -1))[..., None, None], total.shape)
+    if "a small number added below" in slips:
+        return sums / (total + 1e-6)
     if "no key" in slips:
         return sums / total
     return sums / np.where(total == 0, np.inf, total)
@@ -78,6 +83,7 @@ def linear_cases(rng):
         Case("no key", drawn(rng, 2, 0, 3, 2)),
         Case("one key", drawn(rng, 4, 1, 3, 2)),
         Case("a batch of 2 with 3 heads", drawn(rng, 4, 5, 3, 2, 2, 3)),
+        Case("a batch of 2 with two keys each", drawn(rng, 3, 2, 4, 1, 2)),
         Case("small features", (small[0] - 5, small[1] - 5, small[2])),
         Case("features by np.exp", drawn(rng, 3, 4, 5, 2), {"feature_map": np.exp}),
         Case("large entries", tuple(30 * x for x in drawn(rng, 3, 4, 2, 2))),
@@ -121,11 +127,12 @@ LINEAR_ATTENTION = Exercise(
     prompt=(
         "Average the values for each query, weighted by products of features: the weight of key j "
         "for query i is $\\varphi(q_i) \\cdot \\varphi(k_j)$, divided by the sum of these over all "
-        "keys. `q` is (..., queries, d), `k` (..., keys, d) and `v` (..., keys, e); `feature_map` "
-        "is $\\varphi$, a function of such arrays. Every query sees every key. Where the sum is 0, "
-        "as it is where there is no key, the result is zeros.\n\n"
-        f"With {LARGE} queries and keys the answer may take 4 MiB, so the weights cannot all be "
-        "formed. They need not be."
+        "keys. `q` is (..., queries, d), `k` is (..., keys, d), `v` is (..., keys, e), and the "
+        "result is (..., queries, e). `feature_map` is $\\varphi$, a function that turns an array "
+        "(..., n, d) into one (..., n, m). Every query sees every key. Where the sum is 0, as it "
+        "is where there is no key, the result is zeros.\n\n"
+        f"With {LARGE} queries and keys the answer may take 4 MiB beyond its arguments, so the "
+        "weights cannot all be formed. They need not be."
     ),
     starter=(
         "import numpy as np\n\n"
@@ -135,7 +142,7 @@ LINEAR_ATTENTION = Exercise(
     ),
     hints=(
         "A product of three matrices can be computed from the left or from the right. Which way "
-        "is no matrix of queries by keys formed?",
+        "forms no matrix of queries by keys?",
         "`feature_map(k).mT @ v` is (..., m, e) and knows all that queries will ask. The "
         "denominator needs the sum of the keys' features, (..., m).",
         "Divide `phi_q @ (phi_k.mT @ v)` by `phi_q @ phi_k.sum(axis=-2)[..., None]`, and mind a "
@@ -152,8 +159,8 @@ LINEAR_ATTENTION = Exercise(
         *FEATURES,
         Slip(
             "divided by the number of keys",
-            "The sum is divided by the number of keys. The weights do not sum to that number: "
-            "divide by their own sum.",
+            "The sum is divided by the number of keys. The weights do not sum to that number. It "
+            "must be divided by the sum of the weights.",
             PAGE,
         ),
         Slip(
@@ -164,26 +171,44 @@ LINEAR_ATTENTION = Exercise(
         ),
         Slip(
             "divided by all queries' totals",
-            "All queries are divided by one number, the sum over all of them. Each query has a "
-            "denominator of its own.",
+            "All queries are divided by one number, the sum of all their denominators. Each query "
+            "must have its own.",
+            PAGE,
+        ),
+        next(slip for slip in WEIGHTS if slip.name == "every axis transposed"),
+        Slip(
+            "summed over the first axis",
+            "The keys' features are summed over axis 0. That is the axis of the keys only where "
+            "there is no batch. Counted from the end it always is axis -2.",
+            "appendix/notation",
+        ),
+        Slip(
+            "a small number added below",
+            "1e-6 is added to every denominator. Where features are small, that changes the "
+            "result. Only a denominator of 0 may be replaced.",
             PAGE,
         ),
         Slip(
             "keys' features summed over the width",
             "The denominator leaves the query out: it is the sum of all features of all keys. It "
-            "is the query's features times the sum of the keys' features.",
+            "must be the product of the query's features and the sum of the keys' features.",
             PAGE,
         ),
         Slip(
             "softmax as features",
             "The features are a softmax over the width. That is another feature map than the one "
-            "given.",
+            "given as an argument.",
             PAGE,
         ),
-        Slip("feature_map ignored", "The argument `feature_map` has no effect.", PAGE),
+        Slip(
+            "feature_map ignored",
+            "The argument `feature_map` has no effect. It must be called with the queries and with "
+            "the keys.",
+            PAGE,
+        ),
         Slip(
             "no key",
-            "Without a key the denominator is 0 and the result NaN. It is zeros.",
+            "Without a key the denominator is 0, and 0 / 0 is NaN. The result must be zeros there.",
             PAGE,
         ),
     ),
@@ -215,11 +240,15 @@ def causal_linear(slips, q, k, v):
         total = products.sum(axis=-1, keepdims=True)
     if "the denominator is one behind" in slips:
         total = np.where(np.tri(n, k=-1, dtype=bool), products, 0).sum(axis=-1, keepdims=True)
+    if "the denominator begins with all keys" in slips:
+        total = total + products.sum(axis=-1, keepdims=True)
+    if "the denominator has its own key alone" in slips:
+        total = np.diagonal(products, axis1=-2, axis2=-1)[..., None]
     if "divided by the number of keys" in slips:
         total = np.arange(1.0, n + 1)[:, None]
     if "not divided" in slips:
         total = np.ones_like(total)
-    return weights @ v / np.where(total == 0, np.inf, total)
+    return weights @ v / total
 
 
 def causal_cases(rng):
@@ -266,10 +295,11 @@ CAUSAL = Exercise(
     difficulty=2,
     minutes=10,
     prompt=(
-        "Each token should average the values up to its own, weighted by "
-        "$\\varphi(q_i) \\cdot \\varphi(k_j)$ with $\\varphi = \\mathrm{elu} + 1$, the weights "
-        "summing to 1. `q` and `k` are (..., n, d), `v` is (..., n, e). The program below keeps a "
-        "state, as in decoding, and gets only the last token right. Mend it."
+        "Each token i should average the values of the tokens $j \\le i$. The weights are "
+        "$\\varphi(q_i) \\cdot \\varphi(k_j)$ with $\\varphi = \\mathrm{elu} + 1$, divided by "
+        "their sum over $j \\le i$. `q` and `k` are (..., n, d), `v` is (..., n, e), and so is "
+        "the result. The program below keeps a state, as in decoding, and gets only the last token "
+        "right. Mend it."
     ),
     starter=(
         "import numpy as np\n\n"
@@ -286,8 +316,8 @@ CAUSAL = Exercise(
         "    return out\n"
     ),
     hints=(
-        "Let all values be 1. What must every output be, and what is it?",
-        "Which of the two sums, above and below the line, knows tokens that are still to come?",
+        "Let all values be 1. What must every output be, and what does the program return?",
+        "Each output is a fraction of two sums. Which of them knows tokens that are still to come?",
         "`total` must grow with the tokens, as `state` does.",
     ),
     solve=causal_linear,
@@ -300,32 +330,47 @@ CAUSAL = Exercise(
         ),
         Slip(
             "no mask",
-            "Every token sees all tokens. A token may see those up to its own.",
+            "Every token sees all tokens. A token may only see those up to its own.",
             "algorithm/masks",
         ),
         Slip(
             "itself left out",
-            "A token does not see itself, and the first one sees nothing.",
+            "A token does not see itself, and the first one sees nothing. A token must see those "
+            "up to its own.",
             "algorithm/masks",
         ),
         Slip(
             "not divided",
-            "The sum of the values is not divided by the sum of the weights.",
+            "The sum of the values is not divided by the sum of the weights, so it is no average.",
             PAGE,
         ),
         Slip(
             "the denominator is one behind",
-            "The denominator lacks the token itself: it is updated after it was used.",
+            "The denominator lacks the token itself. It must be updated before it is used.",
+            PAGE,
+        ),
+        Slip(
+            "the denominator begins with all keys",
+            "The denominator grows with the tokens, but begins with the sum over all keys. It must "
+            "begin with 0.",
+            PAGE,
+        ),
+        Slip(
+            "the denominator has its own key alone",
+            "The denominator has the key of the token itself and none before. The keys must be "
+            "added up.",
             PAGE,
         ),
         Slip(
             "the future instead of the past",
-            "Each token sees itself and what comes after it.",
+            "Each token sees itself and what comes after it. It may see itself and what came "
+            "before.",
             "algorithm/masks",
         ),
         Slip(
             "divided by the number of keys",
-            "The sum is divided by the number of tokens so far, not by the sum of their weights.",
+            "The sum is divided by the number of tokens so far. It must be divided by the sum of "
+            "their weights.",
             PAGE,
         ),
         *FEATURES,
@@ -360,12 +405,15 @@ def fading(slips, q, k, v, decay):
         fade = np.where(steps > 0, decay, 1.0)
     products = np.where(seen, q_features @ k_features.mT, 0)
     weights = products * fade
+    if "the power split in two" in slips:
+        ahead = np.power(base, np.arange(n), dtype=np.float64)[:, None]
+        weights = np.where(seen, (q_features * ahead) @ (k_features / ahead).mT, 0)
     total = weights.sum(axis=-1, keepdims=True)
     if "the denominator does not fade" in slips:
         total = products.sum(axis=-1, keepdims=True)
     if "not divided" in slips:
         total = np.ones_like(total)
-    return (weights @ v / np.where(total == 0, np.inf, total)).astype(q.dtype)
+    return (weights @ v / total).astype(q.dtype)
 
 
 def fading_by_state(q, k, v, decay):
@@ -405,8 +453,9 @@ FADING = Exercise(
         "Let each token average the values up to its own, so that older ones count less: the "
         "weight of token j for token i is $\\gamma^{\\,i-j}\\, \\varphi(q_i) \\cdot "
         "\\varphi(k_j)$, divided by the sum of these over $j \\le i$, with $\\varphi = "
-        "\\mathrm{elu} + 1$ and $\\gamma$ = `decay` above 0 and below 1. `q` and `k` are (..., n, "
-        "d), `v` is (..., n, e), and `decay` is a number."
+        "\\mathrm{elu} + 1$ and $\\gamma$ = `decay`, a number above 0 and below 1. `q` and `k` are "
+        "(..., n, d), `v` is (..., n, e), and so is the result. There can be hundreds of tokens, "
+        "and `decay` can be as small as one hundredth."
     ),
     starter=(
         "import numpy as np\n\n"
@@ -415,51 +464,75 @@ FADING = Exercise(
         "    ...\n"
     ),
     hints=(
-        "Write it with all n² weights first. Or with a state that is multiplied by `decay` before "
-        "each token is added: which two things must fade?",
-        "The exponents are `np.arange(n)[:, None] - np.arange(n)`; above the diagonal the weights "
-        "are 0.",
-        "`state = decay * state + ...` and `total = decay * total + phi_k[t]`; the result of a "
-        "token is `phi_q[t] @ state` over `phi_q[t] @ total`.",
+        "There are two ways: all n² weights at once, or a state that fades before each token is "
+        "added. Which sums must fade?",
+        "With all weights at once the exponents are `np.arange(n)[:, None] - np.arange(n)` on and "
+        "below the diagonal; above it the weights are 0.",
+        "With a state, for each token t: `state = decay * state + ...` and `total = decay * total "
+        "+ phi_k[t]`; its result is `phi_q[t] @ state` divided by `phi_q[t] @ total`.",
     ),
     solve=fading,
     slips=(
         Slip(
             "the denominator does not fade",
             "The numerator fades and the denominator does not, so the weights of a token sum to "
-            "less than 1.",
+            "less than 1. Both must fade.",
             PAGE,
         ),
-        Slip("not divided", "The weights are not divided by their sum.", PAGE),
+        Slip(
+            "not divided",
+            "The weights are not divided by their sum, so the result is no average.",
+            PAGE,
+        ),
         Slip(
             "fades from the start",
-            "The decay counts from the first token, so the newest one fades most. It counts back "
-            "from the query.",
+            "The decay counts from the first token, so the newest one fades most. It must count "
+            "back from the query.",
             PAGE,
         ),
-        Slip("itself left out", "A token does not see itself.", "algorithm/masks"),
-        Slip("no mask", "A token sees tokens that come after it.", "algorithm/masks"),
-        Slip("decay ignored", "The argument `decay` has no effect.", PAGE),
+        Slip(
+            "itself left out",
+            "A token does not see itself, and the first one sees nothing. A token must see those "
+            "up to its own.",
+            "algorithm/masks",
+        ),
+        Slip(
+            "no mask",
+            "A token sees tokens that come after it. It may only see those up to its own.",
+            "algorithm/masks",
+        ),
+        Slip(
+            "the power split in two",
+            "The power is split into one of i and one of -j. In a long text the first becomes 0 "
+            "and the second overflows, and their product is NaN. Raise `decay` to i - j.",
+            PAGE,
+        ),
+        Slip(
+            "decay ignored",
+            "The argument `decay` has no effect. Older tokens must count less.",
+            PAGE,
+        ),
         Slip(
             "faded once",
-            "All older tokens fade alike, by one factor. The factor comes in again with every step "
-            "back.",
+            "All older tokens fade alike, by one factor. The factor must come in again with every "
+            "step back.",
             PAGE,
         ),
         Slip(
             "one minus the decay",
-            "Weights are multiplied by 1 - decay at every step. `decay` is what is left.",
+            "Weights are multiplied by 1 - decay at every step. They must be multiplied by "
+            "`decay`: it is the part that is left.",
             PAGE,
         ),
         Slip(
             "linear in the distance",
-            "Weights lose the same amount at every step. They are multiplied by `decay` at every "
-            "step.",
+            "Weights lose the same amount at every step. They must be multiplied by `decay` at "
+            "every step.",
             PAGE,
         ),
         Slip(
             "fades with the square of the distance",
-            "The exponent is the square of the distance; it is the distance.",
+            "The exponent is the square of the distance. It must be the distance itself.",
             PAGE,
         ),
         *FEATURES,
@@ -505,12 +578,14 @@ DELTA_RULE = Exercise(
     prompt=(
         "The delta rule stores each value under its key, in place of what the key recalled before: "
         "$S_t = S_{t-1} + k_t\\, (\\beta_t (v_t - S_{t-1}^\\top k_t))^\\top$, and then answers the "
-        "query, $o_t = S_t^\\top q_t$. Put lines in order so that they do this. `q` and `k` are "
-        "(n, d), `v` is (n, e), `beta` is (n,). Four lines belong nowhere."
+        "query, $o_t = S_t^\\top q_t$. The state S begins with zeros. `q` and `k` are (n, d), "
+        "`v` is (n, e), `beta` is (n,), and the outputs are (n, e). Put lines in order so that "
+        "they do this: seven of them do, four belong nowhere. The indented lines stand in the "
+        "loop. Answer with letters."
     ),
     hints=(
         "Two lines make the arrays, one begins the loop, three stand in it, one ends the program.",
-        "The error is what is to be stored, minus what the key recalls.",
+        "The error is the value that is to be stored, minus what the key recalls.",
         "In the loop: the error by the key, the state with `beta`, the output by the query.",
     ),
     solve=Orders(
@@ -532,7 +607,7 @@ DELTA_RULE = Exercise(
         Slip(
             "recalled before stored",
             "The output is read before the token is stored, so it does not know the token's own "
-            "value.",
+            "value. The token must be stored first.",
             PAGE,
         ),
         Slip(
@@ -541,32 +616,43 @@ DELTA_RULE = Exercise(
             "first: it adds the error.",
             PAGE,
         ),
-        Slip("strength left out", "`beta` has no effect.", PAGE),
+        Slip(
+            "strength left out",
+            "`beta` has no effect. It says how much of the error is corrected.",
+            PAGE,
+        ),
         Slip(
             "error by the query",
-            "The error is taken of what the query recalls. It is the key under which the value is "
-            "stored.",
+            "The error is computed from what the query recalls. It must be computed from what the "
+            "key recalls, because the value is stored under the key.",
             PAGE,
         ),
         Slip(
             "recalled by the key",
-            "The output is what the key recalls. The query asks.",
+            "The output is what the key recalls. It must be what the query recalls.",
             "concepts/query_key_value",
         ),
         Slip(
             "stored on top of the correction",
-            "The error is added, and then the value once more.",
+            "The error and the value are both added to the state. The error alone must be.",
             PAGE,
         ),
         Slip(
             "corrected after storing",
-            "The value is added first, and then the error that is left is corrected.",
+            "The value is added first, and then the error that is left is corrected. The error "
+            "must be computed before anything of the token is stored.",
             PAGE,
         ),
-        Slip("never stored", "Nothing is ever stored: the state stays zero.", PAGE),
+        Slip(
+            "never stored",
+            "All outputs are 0: nothing is stored in the state before it is read, or nothing is "
+            "written to `out` before it is returned.",
+            PAGE,
+        ),
         Slip(
             "error by the query, strength left out",
-            "The error is taken of what the query recalls, and `beta` has no effect.",
+            "The error is computed from what the query recalls, and `beta` has no effect. It must "
+            "be computed from what the key recalls, and `beta` says how much of it is corrected.",
             PAGE,
         ),
     ),
@@ -602,16 +688,17 @@ STATE_OR_CACHE = Exercise(
     minutes=8,
     prompt=(
         f"One head has queries and keys of width {WIDTH} and values of width {VALUE}. A cache "
-        "keeps the key and the value of every token. Causal linear attention keeps the two sums "
-        f"of its state instead, with a feature map that makes {COUNT} features. For which number "
-        "of tokens does the cache hold more numbers than the state for the first time? Give an "
+        "keeps the key and the value of every token. Causal linear attention keeps its state "
+        f"instead, two sums, with a feature map that makes {COUNT} features of a key. What is the "
+        "smallest number of tokens for which the cache holds more numbers than the state? Give an "
         "integer."
     ),
     hints=(
         "What are the shapes of the two sums of the state?",
-        "One sum is of products of features and values, the other of features.",
+        "One sum is of features times values, for the numerator; the other is of features, for the "
+        "denominator.",
         f"The state has {COUNT} · {VALUE} + {COUNT} numbers, a token of the cache "
-        f"{WIDTH} + {VALUE}. More is asked for, not as many.",
+        f"{WIDTH} + {VALUE}. The cache must hold more, not as many.",
     ),
     solve=predictions(
         more_than(STATE, WIDTH + VALUE),
@@ -619,6 +706,8 @@ STATE_OR_CACHE = Exercise(
             "denominator forgotten": more_than(COUNT * VALUE, WIDTH + VALUE),
             "rounded down": STATE // (WIDTH + VALUE),
             "features forgotten": more_than(WIDTH * VALUE + WIDTH, WIDTH + VALUE),
+            "features and denominator forgotten": more_than(WIDTH * VALUE, WIDTH + VALUE),
+            "not rounded": STATE / (WIDTH + VALUE),
             "keys alone": more_than(STATE, WIDTH),
             "values alone": more_than(STATE, VALUE),
             "features by the width of keys": more_than(COUNT * WIDTH + COUNT, WIDTH + VALUE),
@@ -630,22 +719,43 @@ STATE_OR_CACHE = Exercise(
     slips=(
         Slip(
             "denominator forgotten",
-            "The state also holds the sum of the features, which the denominator needs.",
+            "One of the two sums is missing: the sum of the features, which the denominator needs.",
             PAGE,
         ),
         Slip(
             "rounded down",
-            "At this number of tokens the cache is still the smaller one. The next one is the "
-            "first at which it holds more.",
+            "With that many tokens the cache still holds fewer numbers than the state. It must "
+            "hold more.",
             PAGE,
         ),
         Slip(
             "features forgotten",
-            "The sums are over features, and there are more features than the width of a key.",
+            "The state was counted with the width of a key. It is made of features of the keys, "
+            f"and there are {COUNT} of them.",
             PAGE,
         ),
-        Slip("keys alone", "The cache holds the values too.", "algorithm/cache"),
-        Slip("values alone", "The cache holds the keys too.", "algorithm/cache"),
+        Slip(
+            "features and denominator forgotten",
+            "The state was counted with the width of a key, and without the sum that the "
+            f"denominator needs. It is made of {COUNT} features of the keys.",
+            PAGE,
+        ),
+        Slip(
+            "not rounded",
+            "Here both would hold as many numbers, but it is no whole number of tokens. The "
+            "smallest whole number is asked for with which the cache holds more.",
+            PAGE,
+        ),
+        Slip(
+            "keys alone",
+            "Of the cache only the keys were counted. It holds the values too.",
+            "algorithm/cache",
+        ),
+        Slip(
+            "values alone",
+            "Of the cache only the values were counted. It holds the keys too.",
+            "algorithm/cache",
+        ),
         Slip(
             "features by the width of keys",
             "The large sum has a row for each feature and a column for each entry of a value, not "
@@ -654,17 +764,20 @@ STATE_OR_CACHE = Exercise(
         ),
         Slip(
             "features by features",
-            "The large sum is of features of keys and values, not of features and features.",
+            "The large sum has a row for each feature and a column for each entry of a value, not "
+            "for each feature.",
             PAGE,
         ),
         Slip(
             "features in the cache",
-            "The cache holds keys, not their features.",
+            f"A token of the cache was counted with {COUNT} features. The cache holds the keys "
+            "themselves, not their features.",
             "algorithm/cache",
         ),
         Slip(
             "the state itself",
-            "This is how many numbers the state holds. The question is after tokens of the cache.",
+            "This is how many numbers the state holds. The question is how many tokens of the "
+            "cache hold more.",
             PAGE,
         ),
     ),

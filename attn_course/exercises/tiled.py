@@ -285,7 +285,7 @@ TILED = Exercise(
         Slip(
             "only the block's maximum",
             "The maximum of each block replaces the running one, also where it is smaller. Then "
-            "old sums are enlarged, and large scores can overflow.",
+            "old sums are enlarged, and large scores can overflow. Keep the larger of the two.",
             PAGE,
         ),
         Slip(
@@ -428,14 +428,14 @@ ONLINE_SUM = Exercise(
         Slip(
             "not rescaled",
             "The sum so far is not corrected when the maximum grows: the factor exp(top - new) is "
-            "missing, or it is 1 as `top` was replaced before. The sum was made with the old "
+            "missing, or it is 1 because `top` was replaced before. The sum was made with the old "
             "maximum and must be multiplied while `top` still is the old one.",
             PAGE,
         ),
         Slip(
             "only the block's maximum",
             "The maximum of the block replaces the running one, also where it is smaller. After a "
-            "block of large scores the correction can overflow.",
+            "block of large scores the correction can overflow. Keep the larger of the two.",
             PAGE,
         ),
         Slip(
@@ -459,15 +459,15 @@ ONLINE_SUM = Exercise(
         Slip(
             "not rescaled, by the block's maximum",
             "The maximum is that of the block alone, and the sum so far is not corrected when it "
-            "changes: the factor exp(top - new) is missing, or it is 1 as `top` was replaced "
+            "changes: the factor exp(top - new) is missing, or it is 1 because `top` was replaced "
             "before. Keep the larger maximum, and multiply the sum before.",
             PAGE,
         ),
         Slip(
             "not rescaled, the maximum forgotten",
             "The sum so far is not corrected when the maximum grows: the factor exp(top - new) is "
-            "missing, or it is 1 as `top` was replaced before. And the maximum must be added at "
-            "the end.",
+            "missing, or it is 1 because `top` was replaced before. And the maximum must be added "
+            "at the end.",
             PAGE,
         ),
         Slip(
@@ -713,7 +713,7 @@ COUNT = Exercise(
     slips=(
         Slip(
             "without the diagonal",
-            "So many tiles lie above the diagonal, and as many below it. Those above it are "
+            "That many tiles lie above the diagonal, and as many below it. Those above it are "
             "skipped; those below it are read, and so are those on it.",
             PAGE,
         ),

@@ -16,29 +16,38 @@ UNSCALED = next(slip for slip in WEIGHTS if slip.name == "unscaled")
 
 def normed(slips, x, weight, bias, eps):
     """Normalize rows, with the slips of both norms."""
-    axis = -1
+    axis, kept = -1, "axis not kept" not in slips
     if "over the rows" in slips:
-        axis = -2
+        axis = 0
+    if "axis 1 for the last" in slips:
+        axis = 1
     if "over everything" in slips:
         axis = None
-    mean = x.mean(axis=axis, keepdims=True)
+    if "eps written as a number" in slips:
+        eps = 1e-6 if bias is None else 1e-5
+    mean, given = x.mean(axis=axis, keepdims=kept), x
     if "mean not subtracted" in slips:
         mean = np.zeros_like(mean)
     if "mean subtracted" in slips:
         x = x - mean
     if bias is not None:
         x = x - mean
-    square = (x**2).mean(axis=axis, keepdims=True)
+    if "the mean square for the variance" in slips:
+        square = (given**2).mean(axis=axis, keepdims=kept)
+    elif "the variance for the mean square" in slips:
+        square = x.var(axis=axis, keepdims=kept)
+    else:
+        square = (x**2).mean(axis=axis, keepdims=kept)
     count = x.size if axis is None else x.shape[axis]
     if "one degree of freedom" in slips:
         square = square * (count / max(count - 1, 1))
     if "summed" in slips:
         square = square * count
     if "the largest entry" in slips:
-        square = np.abs(x).max(axis=axis, keepdims=True) ** 2
+        square = np.abs(x).max(axis=axis, keepdims=kept) ** 2
     if "the mean of the sizes" in slips:
-        square = np.abs(x).mean(axis=axis, keepdims=True) ** 2
-    if "eps outside the root" in slips:
+        below = np.abs(x).mean(axis=axis, keepdims=kept) + eps
+    elif "eps outside the root" in slips:
         below = np.sqrt(square) + eps
     elif "no root" in slips:
         below = square + eps
@@ -49,7 +58,10 @@ def normed(slips, x, weight, bias, eps):
     normal = x / below
     if bias is not None and "bias before the weight" in slips:
         return (normal + bias) * weight
-    normal = normal if weight is None or "weight ignored" in slips else normal * weight
+    if "the truth of the weight" in slips:
+        weight = weight if weight else None
+    if "weight ignored" not in slips and (weight is not None or "no weight multiplied" in slips):
+        normal = normal * weight
     if "one more than the weight" in slips and weight is not None:
         normal = x / below * (1 + weight)
     return normal if bias is None or "bias ignored" in slips else normal + bias
@@ -58,34 +70,56 @@ def normed(slips, x, weight, bias, eps):
 COMMON = (
     Slip(
         "over the rows",
-        "The mean runs over the rows, so one token depends on the others. Each row is normalized "
-        "by itself, along the last axis.",
+        "The mean runs along the first axis, over the rows, so one token depends on the others. "
+        "Each row must be normalized by itself, along the last axis.",
         PAGE,
     ),
     Slip(
+        "axis not kept",
+        "The mean of each row has lost its axis, so it meets a column. `keepdims=True` keeps the "
+        "axis.",
+        "appendix/notation",
+    ),
+    Slip(
+        "axis 1 for the last",
+        "The mean runs along axis 1. That is the last axis only if exactly one stands before it: "
+        "count from the end.",
+        "appendix/notation",
+    ),
+    Slip(
         "over everything",
-        "One mean is taken over all entries. Each row is normalized by itself, along the last "
-        "axis, with `keepdims=True`.",
+        "One mean is taken over all entries. Each row must be normalized by itself, along the last "
+        "axis.",
         PAGE,
     ),
     Slip(
         "eps outside the root",
-        "`eps` is added after the root. It stands under the root, beside the mean of the squares.",
+        "`eps` is added after the root. It must be added under the root, to the mean of the "
+        "squares.",
         PAGE,
     ),
     Slip(
         "no root",
-        "The row is divided by the mean of its squares, not by its root: twice as large a row "
-        "comes out half as large.",
+        "The row is divided by the mean of the squares, not by its root. A row that is twice as "
+        "large comes out half as large.",
         PAGE,
     ),
-    Slip("summed", "The squares are summed. Their mean is asked for.", PAGE),
-    Slip("eps ignored", "`eps` has no effect, and a row of zeros gives NaN.", PAGE),
-    Slip("weight ignored", "The argument `weight` has no effect.", PAGE),
+    Slip("summed", "The squares are summed. Their mean must be taken.", PAGE),
+    Slip(
+        "eps ignored",
+        "`eps` has no effect, and a row of zeros gives NaN. It must be added under the root.",
+        PAGE,
+    ),
+    Slip(
+        "eps written as a number",
+        "The argument `eps` has no effect: a number stands in its place.",
+        PAGE,
+    ),
+    Slip("weight ignored", "The argument `weight` has no effect. It must multiply.", PAGE),
     Slip(
         "one more than the weight",
-        "The result is multiplied by 1 + weight. Some models store their weights so; here the "
-        "weight itself multiplies.",
+        "The result is multiplied by 1 + weight. Some models store their weights like this; here "
+        "the weight itself must multiply.",
         PAGE,
     ),
 )
@@ -148,11 +182,12 @@ LAYER_NORM = Exercise(
     difficulty=1,
     minutes=8,
     prompt=(
-        "Each row of `x`, (..., d), is to get mean 0 and variance 1, and then be multiplied by "
-        "`weight` and shifted by `bias`, both (d,): $(x - \\mathrm{mean}) / "
-        "\\sqrt{\\mathrm{variance} + \\varepsilon} \\cdot \\mathrm{weight} + \\mathrm{bias}$. The "
-        "variance is the mean of the squared differences. A program like the one below stands in "
-        "a well-known tutorial. It is slightly wrong. Mend it."
+        "Each row of `x`, (..., d), is to get mean 0 and a variance of nearly 1, and then be "
+        "multiplied by `weight` and shifted by `bias`, both (d,): $(x - \\mathrm{mean}) / "
+        "\\sqrt{\\mathrm{variance} + \\varepsilon} \\cdot \\mathrm{weight} + \\mathrm{bias}$ with "
+        "$\\varepsilon$ = `eps`. The variance of a row is the mean of its squared differences from "
+        "the mean. The program below is slightly wrong, as is one in a well-known tutorial. Mend "
+        "it."
     ),
     starter=(
         "import numpy as np\n\n\n"
@@ -170,18 +205,29 @@ LAYER_NORM = Exercise(
     slips=(
         Slip(
             "one degree of freedom",
-            "The sum of squares is divided by d - 1, as for an estimate from a sample. Layer "
-            "normalization divides by d.",
+            "The sum of squares is divided by d - 1, as for an estimate from a sample. It must be "
+            "divided by d.",
             PAGE,
         ),
         *COMMON,
-        Slip("mean not subtracted", "The mean is not subtracted: this is another norm.", PAGE),
         Slip(
-            "bias before the weight",
-            "The bias is added before the weight multiplies. It comes last.",
+            "mean not subtracted",
+            "The mean is not subtracted, so this is another norm. It must be subtracted before the "
+            "squares are taken.",
             PAGE,
         ),
-        Slip("bias ignored", "The argument `bias` has no effect.", PAGE),
+        Slip(
+            "the mean square for the variance",
+            "The mean of the squares stands in place of the variance. The mean must be subtracted "
+            "before the squares are taken.",
+            PAGE,
+        ),
+        Slip(
+            "bias before the weight",
+            "The bias is added before the weight multiplies. It must be added last.",
+            PAGE,
+        ),
+        Slip("bias ignored", "The argument `bias` has no effect. It must be added.", PAGE),
     ),
     cases=lambda rng: norm_rows(rng, 2),
     right=(layer_by_numpy, layer_by_moments),
@@ -211,26 +257,55 @@ RMS_NORM = Exercise(
     minutes=8,
     prompt=(
         "Divide each row of `x`, (..., d), by its root mean square, and multiply it by `weight`, "
-        "(d,), if there is one: $x / \\sqrt{\\mathrm{mean}(x^2) + \\varepsilon} \\cdot "
-        "\\mathrm{weight}$. No mean is subtracted. A row of zeros gives zeros."
+        "(d,), unless that is None: $x / \\sqrt{\\mathrm{mean}(x^2) + \\varepsilon} \\cdot "
+        "\\mathrm{weight}$ with $\\varepsilon$ = `eps`. No mean is subtracted. A row of zeros "
+        "gives zeros."
     ),
     starter="import numpy as np\n\n\ndef rms_norm(x, weight=None, eps=1e-6):\n    ...\n",
     hints=(
-        "Along which axis does the mean run, and how do the shapes fit again afterwards?",
+        "Along which axis does the mean run, and which shape must it have so that each row is "
+        "divided by its own?",
         "`(x**2).mean(axis=-1, keepdims=True)` is (..., 1).",
         "`x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + eps)`, times `weight` unless it is "
         "None.",
     ),
     solve=root_mean_square,
     slips=(
-        Slip("mean subtracted", "The mean is subtracted first. This norm keeps it.", PAGE),
-        *COMMON,
         Slip(
-            "the mean of the sizes",
-            "The row is divided by the mean of its sizes. It is the root of the mean square.",
+            "mean subtracted",
+            "The mean is subtracted first. This norm must leave it in.",
             PAGE,
         ),
-        Slip("the largest entry", "The row is divided by its largest entry.", PAGE),
+        *COMMON,
+        Slip(
+            "no weight multiplied",
+            "Without a weight `weight` is None, and nothing can be multiplied by that. Ask whether "
+            "`weight is None`.",
+            PAGE,
+        ),
+        Slip(
+            "the truth of the weight",
+            "An array of several numbers is neither true nor false. Ask whether `weight is None`.",
+            PAGE,
+        ),
+        Slip(
+            "the variance for the mean square",
+            "The row is divided by its standard deviation, which leaves the mean out. It must be "
+            "divided by the root of the mean of its squares.",
+            PAGE,
+        ),
+        Slip(
+            "the mean of the sizes",
+            "The row is divided by the mean of its absolute values. It must be divided by the root "
+            "of the mean of its squares.",
+            PAGE,
+        ),
+        Slip(
+            "the largest entry",
+            "The row is divided by its largest absolute value. It must be divided by the root of "
+            "the mean of its squares.",
+            PAGE,
+        ),
     ),
     cases=lambda rng: [
         *norm_rows(rng, 1),
@@ -257,8 +332,12 @@ def gated(slips, x, w_gate, w_up, w_down):
         opened = gate / (1 + np.exp(gate))
     if "no activation" in slips:
         opened = gate
-    if "gelu by its approximation" in slips:
-        opened = gate / (1 + np.exp(-1.702 * gate))
+    if "gelu" in slips:
+        opened = gate / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (gate + 0.044715 * gate**3)))
+    if "parentheses missing" in slips:
+        opened = gate / 1 + np.exp(-gate)
+    if "the exponential overflows" in slips:
+        opened = gate * np.exp(gate) / (1 + np.exp(gate))
     if "both activated" in slips:
         up = up / (1 + np.exp(-up))
     if "activated after the product" in slips:
@@ -270,7 +349,7 @@ def gated(slips, x, w_gate, w_up, w_down):
         hidden = opened
     else:
         hidden = opened * up
-    return hidden @ w_down
+    return hidden if "the way down left out" in slips else hidden @ w_down
 
 
 def gated_by_einsum(x, w_gate, w_up, w_down):
@@ -296,8 +375,10 @@ SWIGLU = Exercise(
     prompt=(
         "In this feed-forward network each hidden unit is gated by another: "
         "$(\\mathrm{silu}(x\\, W_\\text{gate}) \\odot (x\\, W_\\text{up}))\\, W_\\text{down}$ with "
-        "$\\mathrm{silu}(z) = z / (1 + e^{-z})$. `x` is (..., d), `w_gate` and `w_up` are "
-        "(d, hidden), `w_down` is (hidden, e). The products are there; two lines are missing."
+        "$\\mathrm{silu}(z) = z / (1 + e^{-z})$, where $\\odot$ multiplies entry by entry. `x` is "
+        "(..., d), `w_gate` and `w_up` are (d, hidden), `w_down` is (hidden, e), and the result is "
+        "(..., e). Entries can be large, of either sign. The first two products are there; two "
+        "lines are missing."
     ),
     starter=(
         "import numpy as np\n\n\n"
@@ -307,41 +388,69 @@ SWIGLU = Exercise(
     ),
     hints=(
         "Only one of the two products goes through silu.",
-        "silu multiplies its argument by the sigmoid of it.",
+        "silu(z) is z times the sigmoid of z, which is $1 / (1 + e^{-z})$.",
         "`hidden = gate / (1 + np.exp(-gate)) * up`, then `return hidden @ w_down`.",
     ),
     solve=gated,
     slips=(
         Slip(
             "sigmoid alone",
-            "The gate is the sigmoid alone. silu also multiplies by its argument.",
+            "The gate is the sigmoid alone. silu is the sigmoid times its argument.",
             PAGE,
         ),
         Slip(
             "gate and value exchanged",
-            "silu goes over the product with `w_up`. It goes over that with `w_gate`.",
+            "silu is applied to the product with `w_up`. It must be applied to the product with "
+            "`w_gate`.",
             PAGE,
         ),
-        Slip("relu", "The gate is a ReLU. silu is smooth and slightly negative below 0.", PAGE),
+        Slip(
+            "relu",
+            "The gate is a ReLU. silu is smooth, and slightly negative below 0.",
+            PAGE,
+        ),
         Slip(
             "the exponent's sign",
-            "The exponent has the wrong sign: the gate opens for negative arguments.",
+            "The exponent has the wrong sign, so the gate opens for negative arguments. It must "
+            "open for positive ones.",
             PAGE,
+        ),
+        Slip(
+            "parentheses missing",
+            "The gate is divided by 1, and the exponential is added to it. The whole of 1 + "
+            "exp(-z) must stand in parentheses.",
+            PAGE,
+        ),
+        Slip(
+            "the exponential overflows",
+            "For a large z, exp(z) / (1 + exp(z)) is inf / inf, which is NaN. With exp(-z) below "
+            "the line it stays finite.",
+            "concepts/softmax",
         ),
         Slip(
             "activated after the product",
-            "silu goes over the product of both. It goes over the gate before they meet.",
+            "silu is applied to the product of `gate` and `up`. It must be applied to `gate` "
+            "before they meet.",
             PAGE,
         ),
-        Slip("added", "Gate and value are added. The gate multiplies.", PAGE),
-        Slip("no activation", "There is no silu, so the network is a product of products.", PAGE),
-        Slip("both activated", "silu goes over both products. It goes over the gate alone.", PAGE),
-        Slip("the gate alone", "`up` has no effect.", PAGE),
+        Slip("added", "The gate and `up` are added. They must be multiplied.", PAGE),
         Slip(
-            "gelu by its approximation",
-            "The argument of the sigmoid is multiplied by 1.702, which makes it like GELU.",
+            "no activation",
+            "silu is missing: `gate` and `up` are multiplied as they are.",
             PAGE,
         ),
+        Slip(
+            "both activated",
+            "silu is applied to both `gate` and `up`. It must be applied to `gate` alone.",
+            PAGE,
+        ),
+        Slip("the gate alone", "`up` has no effect. The gate must multiply it.", PAGE),
+        Slip(
+            "the way down left out",
+            "The hidden units are returned. They must be multiplied by `w_down`.",
+            PAGE,
+        ),
+        Slip("gelu", "The gate is a GELU. It must be a silu, z times the sigmoid of z.", PAGE),
         Slip("tanh", "The gate is z tanh(z). silu is z times the sigmoid of z.", PAGE),
     ),
     cases=lambda rng: [
@@ -401,8 +510,10 @@ TRANSFORMER_BLOCK = Exercise(
     minutes=8,
     prompt=(
         "Put lines in order so that they make a block with norms before its steps: attention reads "
-        "the normalized rows and adds to the rows, then the feed-forward network does the same. "
-        "Three lines belong nowhere. `attention`, `relu` and `rms_norm` are those of the package."
+        "the normalized rows, and its result is added to the rows; then the feed-forward network "
+        "does the same with the new rows. `x` is (..., n, d), and so is the result. Five lines "
+        "make the block; three belong nowhere. `attention`, `relu` and `rms_norm` are those of the "
+        "package. Answer with letters."
     ),
     hints=(
         "Which two lines add something to `x`? They are the two steps.",
@@ -428,31 +539,35 @@ TRANSFORMER_BLOCK = Exercise(
     slips=(
         Slip(
             "no path around attention",
-            "Attention replaces the rows instead of adding to them. Without the residual path a "
-            "token loses what it was.",
+            "The result of attention replaces the rows. It must be added to them: without the "
+            "residual path a token loses what it was.",
             PAGE,
         ),
         Slip(
             "no path around the feed-forward network",
-            "The feed-forward network replaces the rows instead of adding to them.",
+            "The result of the feed-forward network replaces the rows. It must be added to them.",
             PAGE,
         ),
-        Slip("feed-forward first", "The feed-forward network comes before attention.", PAGE),
+        Slip(
+            "feed-forward first",
+            "The feed-forward network comes before attention. It must come after it.",
+            PAGE,
+        ),
         Slip(
             "one norm for both",
             "Both norms are taken of the rows at the start, so the feed-forward network does not "
-            "see what attention found.",
+            "read what attention found. Each norm must stand right before its step.",
             PAGE,
         ),
         Slip(
             "normalized on the path",
-            "The rows themselves are normalized at the start. Only what a step reads is.",
+            "The rows themselves are normalized at the start. Only what a step reads must be.",
             PAGE,
         ),
         Slip(
             "normalized between the steps",
             "The rows themselves are normalized between the steps, as in a block with norms after "
-            "its steps. Here only what a step reads is normalized.",
+            "its steps. Here only what a step reads must be.",
             PAGE,
         ),
         Slip(
@@ -461,9 +576,22 @@ TRANSFORMER_BLOCK = Exercise(
             "the last of them.",
             PAGE,
         ),
-        Slip("feed-forward left out", "The feed-forward network is missing.", PAGE),
-        Slip("attention left out", "Attention is missing, so no token sees another.", PAGE),
-        Slip("no path at all", "Neither step adds to the rows; both replace them.", PAGE),
+        Slip(
+            "feed-forward left out",
+            "The feed-forward network has no effect: it is missing, or stands after the return.",
+            PAGE,
+        ),
+        Slip(
+            "attention left out",
+            "Attention has no effect, so no token sees another: it is missing, or stands after the "
+            "return.",
+            PAGE,
+        ),
+        Slip(
+            "no path at all",
+            "The results of both steps replace the rows. They must be added to them.",
+            PAGE,
+        ),
     ),
     cases=block_cases,
     right=("BHFAD", "b h f a d"),
@@ -494,11 +622,10 @@ def parallel(slips, x, w_q, w_k, w_v, w_o, w_1, w_2):
         x = np.zeros_like(x)
     if "the path twice" in slips:
         x = 2 * x
-    if "halved" in slips:
-        return x + (found + made) / 2
     if "attention left out" in slips:
-        return x + made
-    return x + found + made
+        found = np.zeros_like(found)
+    added = (found + made) / 2 if "halved" in slips else found + made
+    return rms_norm(x + added) if "normalized at the end" in slips else x + added
 
 
 def parallel_by_rows(x, w_q, w_k, w_v, w_o, w_1, w_2):
@@ -529,8 +656,9 @@ PARALLEL = Exercise(
         "Some models let attention and the feed-forward network read the same rows at the same "
         "time and add both results: $x + \\mathrm{attention}(h W_q, h W_k, h W_v)\\, W_o + "
         "\\mathrm{relu}(h W_1)\\, W_2$ with $h = \\mathrm{rms\\_norm}(x)$. `x` is (..., n, d), "
-        "`w_q`, `w_k`, `w_v` are (d, width), `w_o` is (width, d), `w_1` is (d, hidden) and `w_2` "
-        "(hidden, d). One head, no mask, no biases."
+        "`w_q`, `w_k`, `w_v` are (d, width), `w_o` is (width, d), `w_1` is (d, hidden), `w_2` is "
+        "(hidden, d), and the result has the shape of `x`. There is one head, no mask, and no "
+        "bias; scores are divided by $\\sqrt{\\mathrm{width}}$ as usual."
     ),
     starter=(
         "import numpy as np\n\n"
@@ -540,7 +668,7 @@ PARALLEL = Exercise(
     ),
     hints=(
         "How many norms does this block have?",
-        "`h` is computed once, and `x` itself is touched only at the end.",
+        "`h` is computed once, both steps read it, and `x` itself is used again only at the end.",
         "`h = rms_norm(x)`; `x + attention(h @ w_q, h @ w_k, h @ w_v) @ w_o + "
         "np.maximum(h @ w_1, 0) @ w_2`.",
     ),
@@ -548,33 +676,56 @@ PARALLEL = Exercise(
     slips=(
         Slip(
             "one after the other",
-            "The feed-forward network reads what attention left. Here both read the same rows.",
+            "The feed-forward network reads the rows to which attention was added. Both must read "
+            "the same rows.",
             PAGE,
         ),
         Slip(
             "not normalized",
-            "Both steps read rows that are not normalized.",
+            "Both steps read rows that are not normalized. They must read `rms_norm(x)`.",
+            PAGE,
+        ),
+        Slip(
+            "normalized at the end",
+            "The sum is normalized at the end. Only what the two steps read must be.",
             PAGE,
         ),
         Slip(
             "the network reads rows that are not normalized",
-            "The feed-forward network reads `x`. It reads `h`, as attention does.",
+            "The feed-forward network reads `x`. It must read `h`, as attention does.",
             PAGE,
         ),
-        Slip("no path", "`x` itself is missing from the sum.", PAGE),
-        Slip("the path normalized", "`h` is added in place of `x`.", PAGE),
-        Slip("the path twice", "`x` is added twice, once for each step.", PAGE),
+        Slip("no path", "`x` itself is missing from the sum. It must be added once.", PAGE),
+        Slip(
+            "the path normalized",
+            "The normalized rows are added in place of `x`. The rows themselves must be added.",
+            PAGE,
+        ),
+        Slip(
+            "the path twice",
+            "`x` is added twice, once for each step. It must be added once.",
+            PAGE,
+        ),
         Slip(
             "the network reads what attention found",
-            "The feed-forward network reads the result of attention alone.",
+            "The feed-forward network reads the result of attention alone. It must read `h`, as "
+            "attention does.",
             PAGE,
         ),
-        Slip("no activation", "The feed-forward network has no ReLU, so it is one matrix.", PAGE),
-        Slip("halved", "The two results are averaged. They are added.", PAGE),
-        Slip("attention left out", "The result of attention is not added.", PAGE),
+        Slip(
+            "no activation",
+            "The feed-forward network has no ReLU, so its two matrices do no more than one could.",
+            PAGE,
+        ),
+        Slip("halved", "The two results are averaged. They must be added.", PAGE),
+        Slip(
+            "attention left out",
+            "The result of attention is missing from the sum. It must be added.",
+            PAGE,
+        ),
         Slip(
             "queries and keys exchanged",
-            "Queries are made by `w_k` and keys by `w_q`: each row asks what it should answer.",
+            "Queries are made by `w_k` and keys by `w_q`. It must be the other way around.",
             "concepts/query_key_value",
         ),
         UNSCALED,
@@ -599,52 +750,96 @@ PARAMETERS = Exercise(
     minutes=6,
     prompt=(
         f"An encoder layer has rows of width {WIDTH}, {HEADS} heads that share this width, and a "
-        f"feed-forward network with {HIDDEN} hidden units. Projections and network have biases, "
-        "and each of the two layer norms has a weight and a bias. How many numbers does the layer "
-        "learn? Give an integer; an expression will do."
+        f"feed-forward network with {HIDDEN} hidden units between two matrices. All four "
+        "projections of attention and both matrices of the network have biases, and each of the "
+        f"two layer norms has a weight and a bias, both of width {WIDTH}. How many numbers does "
+        "the layer learn? Give an integer; an expression will do."
     ),
     hints=(
         "Three parts: attention, the network, the norms.",
-        f"Attention has four projections from {WIDTH} to {WIDTH}, however many heads there are.",
-        "4 (d² + d) for attention, 2 d h + h + d for the network, 4 d for the norms.",
+        f"Attention has four projections from width {WIDTH} to width {WIDTH}, however many heads "
+        "there are.",
+        "With width d and h hidden units: 4 (d² + d) for attention, 2 d h + h + d for the network, "
+        "4 d for the norms.",
     ),
     solve=predictions(
         ATTENTION + NETWORK + NORMS,
         {
             "norms forgotten": ATTENTION + NETWORK,
             "biases forgotten": 4 * WIDTH**2 + 2 * WIDTH * HIDDEN + 2 * WIDTH,
+            "biases of the norms alone": 4 * WIDTH**2 + 2 * WIDTH * HIDDEN + NORMS,
             "biases of the network forgotten": ATTENTION + 2 * WIDTH * HIDDEN + NORMS,
             "three projections": 3 * (WIDTH**2 + WIDTH) + NETWORK + NORMS,
             "projections for every head": HEADS * ATTENTION + NETWORK + NORMS,
             "one norm": ATTENTION + NETWORK + NORMS // 2,
+            "norms of single numbers": ATTENTION + NETWORK + 4,
             "one matrix in the network": ATTENTION + WIDTH * HIDDEN + HIDDEN + NORMS,
             "attention alone": ATTENTION,
             "the network left out": ATTENTION + NORMS,
         },
     ),
     slips=(
-        Slip("norms forgotten", "The two norms have a weight and a bias each.", PAGE),
         Slip(
-            "biases forgotten",
-            "Biases are not counted, neither those of projections and network nor of the norms.",
+            "norms forgotten",
+            "Four times the width is missing. Either the norms are not counted, each of which has "
+            "a weight and a bias, or the biases of the four projections are not.",
             PAGE,
         ),
-        Slip("biases of the network forgotten", "The network has two biases too.", PAGE),
+        Slip(
+            "biases forgotten",
+            "No bias is counted. Projections, network and norms all have biases.",
+            PAGE,
+        ),
+        Slip(
+            "biases of the norms alone",
+            "Of the biases only those of the norms are counted. Each projection and each matrix of "
+            "the network has one too.",
+            PAGE,
+        ),
+        Slip(
+            "biases of the network forgotten",
+            "The biases of the network are not counted. Each of its two matrices has one.",
+            PAGE,
+        ),
         Slip(
             "three projections",
-            "Attention has four projections: queries, keys, values, and the output.",
+            "Three projections were counted. Attention has four: queries, keys, values, and the "
+            "output.",
             "algorithm/multi_head",
         ),
         Slip(
             "projections for every head",
-            "The heads share the width: together their projections are as large as one head's.",
+            "Four projections of the whole width were counted for every head. The heads share the "
+            "width, so four are enough for all.",
             "algorithm/multi_head",
         ),
-        Slip("one norm", "There are two norms, or both lack their bias.", PAGE),
-        Slip("one matrix in the network", "The network has a matrix in and a matrix out.", PAGE),
-        Slip("attention alone", "This is attention alone.", PAGE),
         Slip(
-            "the network left out", "The feed-forward network, the largest part, is missing.", PAGE
+            "one norm",
+            "Only half of what the norms learn is counted: one norm, or both without their bias. "
+            "There are two, each with a weight and a bias.",
+            PAGE,
+        ),
+        Slip(
+            "norms of single numbers",
+            "A norm was counted with one number as its weight and one as its bias. Both have a "
+            f"number for each of the {WIDTH} columns.",
+            PAGE,
+        ),
+        Slip(
+            "one matrix in the network",
+            "The network was counted with one matrix. It has two: into the hidden units and out of "
+            "them.",
+            PAGE,
+        ),
+        Slip(
+            "attention alone",
+            "This is attention alone. The network and the norms learn too.",
+            PAGE,
+        ),
+        Slip(
+            "the network left out",
+            "The feed-forward network is not counted. It is the largest part.",
+            PAGE,
         ),
     ),
     right=(

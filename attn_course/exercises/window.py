@@ -134,7 +134,7 @@ WINDOW_ATTENTION = Exercise(
         "the position of its last query.",
         "For a block from `start` to `stop`, with `offset = keys - queries`: the keys from "
         "`max(0, start + offset - window + 1)` up to, but without, `stop + offset`, and "
-        "`attention` with the `window_mask` of so many queries and keys. Queries before position 0 "
+        "`attention` with the `window_mask` of as many queries and keys. Queries before position 0 "
         "keep zeros.",
     ),
     solve=windowed,
@@ -143,13 +143,13 @@ WINDOW_ATTENTION = Exercise(
         Slip(
             "a slice that starts below 0",
             "For the first queries the slice starts at a negative number, which counts from the "
-            "end, so they see other keys or none. It must start at 0 at the least.",
+            "end, so they see other keys or none. It must not start below 0.",
             PAGE,
         ),
         Slip(
             "a block's slice that starts below 0",
             "For a block of queries at the beginning, the slice of its keys starts at a negative "
-            "number, which counts from the end. It must start at 0 at the least.",
+            "number, which counts from the end. It must not start below 0.",
             PAGE,
         ),
         Slip(
@@ -530,7 +530,7 @@ SINKS = Exercise(
         ),
         Slip(
             "the last keys for the first",
-            "The last keys stay in sight in place of the first ones, which must.",
+            "The last keys stay in sight. It must be the first ones.",
             PAGE,
         ),
         Slip(
@@ -540,8 +540,8 @@ SINKS = Exercise(
         ),
         Slip(
             "one sink too many",
-            "first + 1 keys stay in sight at the beginning. Keys are counted from 0, so the last "
-            "of them is first - 1.",
+            "At the beginning first + 1 keys stay in sight. Keys are counted from 0, so the last "
+            "one that stays must be first - 1.",
             PAGE,
         ),
         Slip(
