@@ -81,13 +81,12 @@ def _run(arguments: argparse.Namespace) -> None:
 def main(words: list[str] | None = None) -> None:
     """Run the command; `words` are its arguments, by default those of the process."""
     parser = _parser()
-    arguments = parser.parse_args(words)
     try:
-        _run(arguments)
+        _run(parser.parse_args(words))
     except OSError as error:
         if error.filename is None:  # no file of the user's
             raise
-        parser.error(f"argument folder: {error.filename} cannot be written: {error.strerror}")
+        parser.error(f"argument folder: {error.filename}: {error.strerror}")
 
 
 if __name__ == "__main__":

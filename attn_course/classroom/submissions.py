@@ -62,8 +62,10 @@ def left_out(folder: Path) -> Iterator[tuple[str, str]]:
         except PermissionError:
             found = "what nobody may list"
         yield student, f"there is no folder of an assignment; the student's folder holds {found}"
-    for path in sorted((folder / "submitted").glob("*.ipynb")):
-        if not path.is_dir():
+    for path in sorted((folder / "submitted").iterdir()):
+        if path.is_symlink():
+            yield path.name, "it is a link, and links are not followed"
+        elif path.suffix == ".ipynb" and not path.is_dir():
             yield path.name, "the notebook lies outside of a student's folder"
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import ctypes
+import errno
 import html
 import html.parser
 import io
@@ -570,6 +571,7 @@ def test_what_could_not_be_graded_says_why(tmp_path, capsys):
     path.parent.rmdir()
     (submitted / "nothing").mkdir()
     (submitted / "loose.ipynb").write_text("{}")
+    (submitted / "linked").symlink_to(submitted / "right")
     commands.grade(tmp_path, 1, 20, "bubblewrap")
     problems = {
         "renamed": "softmax: there is no file softmax.ipynb; its folder holds softmax (1).ipynb",
@@ -579,6 +581,7 @@ def test_what_could_not_be_graded_says_why(tmp_path, capsys):
         "the student's folder holds softmax.ipynb",
         "nothing": "there is no folder of an assignment; the student's folder holds nothing",
         "loose.ipynb": "the notebook lies outside of a student's folder",
+        "linked": "it is a link, and links are not followed",
     }
     table, said = verdicts(tmp_path), capsys.readouterr().out
     report = html.unescape((tmp_path / "report.html").read_text())
@@ -619,7 +622,7 @@ def test_notebooks_that_other_programs_saved(tmp_path, encoding):
         ("grade file", "argument folder: file is a file"),
         ("grade empty", "argument folder: there is no folder empty/submitted"),
         ("grade bare", "argument folder: there are no submissions"),
-        ("grade class", "argument folder: class/grading cannot be written"),
+        ("grade class", "argument folder: class/grading: "),
         ("release file", "argument folder: file is a file"),
         ("release file/within masks", "argument folder: file/within"),
         ("release class masks", "argument folder: class/release"),
@@ -639,6 +642,20 @@ def test_a_bad_argument_is_named(tmp_path, monkeypatch, capsys, words, told):
     *usage, line = capsys.readouterr().err.splitlines()
     assert told in line
     assert "Traceback" not in "".join(usage)
+
+
+def test_submissions_that_nobody_may_list(tmp_path, monkeypatch, capsys):
+    hand_in(tmp_path, "ann", "softmax", {})
+
+    def denied(folder):  # root may list every folder
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr(submissions, "_folders", denied)
+    with pytest.raises(SystemExit) as ended:
+        main(["grade", str(tmp_path)])
+    assert ended.value.code == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert f"argument folder: {tmp_path / 'submitted'}: Permission denied" in line
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
