@@ -1,5 +1,6 @@
 """Live cells: what runs them, what a browser gets to run them with, and that they run alone."""
 
+import ast
 import hashlib
 import io
 import json
@@ -149,6 +150,22 @@ def test_live_cells_run_alone_and_show_what_is_stored(path, package):
         assert "error" not in kinds, got
         assert "".join(text for kind, text in got if kind == "text").strip() == stored.strip()
         assert [text for kind, text in got if kind == "html"] == html
+
+
+@pytest.mark.parametrize("path", LIVE, ids=IDS)
+def test_live_cells_name_nothing_that_a_browser_lacks(path):
+    """Not even in a function that no live cell calls: a reader may."""
+    used, missing = set(), set()
+    for cell in read(path).cells:
+        if cell.cell_type != "code":
+            continue
+        live_cell = "live" in cell.metadata.get("tags", [])
+        for node in ast.walk(ast.parse(cell.source)):
+            if live_cell and isinstance(node, ast.Name):
+                used.add(node.id)
+            elif not live_cell and isinstance(node, ast.Import | ast.ImportFrom):
+                missing.update(alias.asname or alias.name for alias in node.names)
+    assert not used & missing
 
 
 def test_a_wheel_is_the_same_every_time_and_names_what_it_holds():
