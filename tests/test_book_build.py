@@ -1,5 +1,6 @@
-"""The book's one setting for a public copy: with an address, pages can be launched."""
+"""The settings for a public copy: with addresses, pages can be launched and previewed."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -7,9 +8,10 @@ import sys
 from book_text import ROOT
 
 ADDRESS = "https://github.com/example/course"
+SITE = "https://example.org/course/"
 
 
-def test_an_address_switches_on_the_launch_buttons(tmp_path):
+def test_addresses_switch_on_launch_buttons_and_previews(tmp_path):
     shutil.copytree(ROOT / "book", tmp_path / "book")
     (tmp_path / "_toc.yml").write_text(
         "format: jb-book\nroot: book/appendix/references\n"
@@ -17,9 +19,10 @@ def test_an_address_switches_on_the_launch_buttons(tmp_path):
     )
     build = "from jupyter_book.cli.main import main; main(['build', '.', '--quiet'])"
     settings = (ROOT / "_config.yml").read_text()
-    assert settings.count('  url: ""') == 1
-    for address, expected in (("", False), (ADDRESS, True)):
-        (tmp_path / "_config.yml").write_text(settings.replace('url: ""', f'url: "{address}"'))
+    assert settings.count('  url: ""') == settings.count('  baseurl: ""') == 1
+    for address, site, expected in (("", "", False), (ADDRESS, SITE, True)):
+        named = settings.replace('  baseurl: ""', f'  baseurl: "{site}"')
+        (tmp_path / "_config.yml").write_text(named.replace('  url: ""', f'  url: "{address}"'))
         subprocess.run([sys.executable, "-c", build], cwd=tmp_path, check=True, capture_output=True)
         page = tmp_path / "_build/html/book/concepts/query_key_value.html"
         html = page.read_text()
@@ -29,3 +32,9 @@ def test_an_address_switches_on_the_launch_buttons(tmp_path):
             f"https://mybinder.org/v2/gh/example/course/main?urlpath=lab/tree/{path}",
         ):
             assert (launch in html) is expected
+        assert re.search('<meta name="description" content="[^"]{60,200}">', html)
+        assert '<meta property="og:title" content="Query, key, value"' in html
+        picture = re.search(f'<meta property="og:image" content="{SITE}([^"]+)"', html)
+        assert (picture is not None) is expected
+        if picture:
+            assert (tmp_path / "_build/html" / picture[1]).stat().st_size > 1000

@@ -122,6 +122,7 @@ def _fit_theme(app, config):
     config.html_context["default_mode"] = "auto"  # light or dark, as the reader's system says
     # Previews of links: their pictures need an address, and are drawn only for one.
     config.ogp_site_url = config.html_baseurl
+    config.ogp_site_name = config.html_title
     config.ogp_social_cards = {"enable": bool(config.html_baseurl)}
     options = config.html_theme_options
     options["navbar_persistent"] = []  # the search button stands in the sidebar already

@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import html
 import importlib.metadata
+import importlib.util
 import io
 import json
 import zipfile
@@ -20,8 +21,7 @@ from docutils import nodes
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
 
-ROOT = Path(__file__).parents[2]
-LIVE = ROOT / "book" / "live"
+LIVE = Path(__file__).parents[1] / "live"
 RUNTIME = LIVE / "node_modules" / "pyodide"
 FOLDER = "live"  # below _static
 PACKED = ("pyodide.asm.wasm", "pyodide.asm.js")  # the two that gzip makes smaller
@@ -56,13 +56,13 @@ def _url_digest(data: bytes) -> str:
 
 
 def package_files() -> dict[str, bytes]:
-    package = ROOT / "attn_course"
+    package = Path(importlib.util.find_spec("attn_course").origin).parent
     files = {"jaxtyping.py": (LIVE / "jaxtyping.py").read_bytes()}
     for name in PACKAGE:
         path = package / name
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             if file.name not in LEFT_OUT:
-                files[file.relative_to(ROOT).as_posix()] = file.read_bytes()
+                files[file.relative_to(package.parent).as_posix()] = file.read_bytes()
     return files
 
 
