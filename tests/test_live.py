@@ -4,6 +4,7 @@ import ast
 import hashlib
 import io
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -197,3 +198,26 @@ def test_the_lock_names_each_wheel_by_its_digest():
     sizes = json.loads(files["sizes.json"])
     assert sizes == {name: len(files[name]) for name in sizes}
     assert set(files) - set(sizes) == {"pyodide.mjs", "pyodide-lock.json", "sizes.json"}
+
+
+def test_the_recipe_makes_this_wheel_for_this_pyodide():
+    recipe = attn_live.LIVE / "recipe"
+    name, _ = attn_live.numpy_wheel()
+    _, version, tag = name.removesuffix(".whl").split("-", 2)
+    assert f"\nnumpy=={version} --hash" in (recipe / "requirements.txt").read_text()
+    build = (recipe / "build.sh").read_text()
+    assert f"\ntag={tag} " in build
+    library = (attn_live.RUNTIME / "python_stdlib.zip").read_bytes()
+    assert f"\n{hashlib.sha256(library).hexdigest()}  $pyodide/python_stdlib.zip\n" in build
+
+
+def test_the_numpy_wheel_names_what_it_holds_and_has_its_licenses():
+    name, data = attn_live.numpy_wheel()
+    archive = zipfile.ZipFile(io.BytesIO(data))
+    info = "-".join(name.split("-")[:2]) + ".dist-info"
+    recorded = archive.read(f"{info}/RECORD").decode().splitlines()
+    assert [line.partition(",")[0] for line in recorded] == archive.namelist()
+    metadata = archive.read(f"{info}/METADATA").decode()
+    licenses = re.findall(r"(?m)^License-File: (.+)$", metadata)
+    assert licenses
+    assert {f"{info}/licenses/{path}" for path in licenses} <= set(archive.namelist())
