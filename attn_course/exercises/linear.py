@@ -8,6 +8,12 @@ from attn_course.reference.linear import elu_features
 from attn_course.reference.softmax import softmax
 
 PAGE = "algorithm/linear"
+ITSELF_LEFT_OUT = Slip(
+    "itself left out",
+    "A token does not see itself, and the first one sees nothing. A token must see those up to its "
+    "own.",
+    "algorithm/masks",
+)
 LARGE = 2048  # tokens: all weights in float32 take 16 MiB
 
 FEATURES = (
@@ -333,12 +339,7 @@ CAUSAL = Exercise(
             "Every token sees all tokens. A token may only see those up to its own.",
             "algorithm/masks",
         ),
-        Slip(
-            "itself left out",
-            "A token does not see itself, and the first one sees nothing. A token must see those "
-            "up to its own.",
-            "algorithm/masks",
-        ),
+        ITSELF_LEFT_OUT,
         Slip(
             "not divided",
             "The sum of the values is not divided by the sum of the weights, so it is no average.",
@@ -490,12 +491,7 @@ FADING = Exercise(
             "back from the query.",
             PAGE,
         ),
-        Slip(
-            "itself left out",
-            "A token does not see itself, and the first one sees nothing. A token must see those "
-            "up to its own.",
-            "algorithm/masks",
-        ),
+        ITSELF_LEFT_OUT,
         Slip(
             "no mask",
             "A token sees tokens that come after it. It may only see those up to its own.",

@@ -156,8 +156,9 @@ def _add_predictions(app, pagename, templatename, context, doctree):
 
 def _digest() -> str:
     """Return a digest of what every page depends on and Sphinx does not watch."""
-    digest = hashlib.sha256(Path(__file__).read_bytes())
-    for path in sorted((Path(__file__).parents[1] / "assets").rglob("*")):
+    digest = hashlib.sha256()
+    here = Path(__file__).parent
+    for path in [*sorted(here.glob("*.py")), *sorted((here.parent / "assets").rglob("*"))]:
         if path.is_file():
             digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -2,14 +2,13 @@
 
 Beside the pages lies all that a browser needs, so that no other host is asked: Pyodide, which
 `npm ci --prefix book/live` installs, the NumPy wheel of `book/live/wheels`, whose digest is
-verified, and a wheel of the package, made here. A book that is built without
-Pyodide has no buttons, and says so while it is built.
+verified, and a wheel of the package, made here. A book that is built without Pyodide has no
+buttons, and says so while it is built.
 """
 
 import base64
 import gzip
 import hashlib
-import html
 import importlib.metadata
 import importlib.util
 import io
@@ -56,6 +55,7 @@ def _url_digest(data: bytes) -> str:
 
 
 def package_files() -> dict[str, bytes]:
+    """Return what a browser gets of the package, by the paths in the wheel."""
     package = Path(importlib.util.find_spec("attn_course").origin).parent
     files = {"jaxtyping.py": (LIVE / "jaxtyping.py").read_bytes()}
     for name in PACKAGE:
@@ -120,7 +120,7 @@ def runtime() -> dict[str, bytes]:
 
 
 def _bar(number: int) -> str:
-    name = html.escape(f"cell {number}")
+    name = f"cell {number}"
     return (
         f'<div class="live-bar" data-cell="{name}">'
         f'<button type="button" class="live-run" aria-label="Run {name}">Run</button>'
@@ -171,6 +171,8 @@ def _prepare(app):
 
 def setup(app):
     """Register the extension."""
+    # Pages that were built without Pyodide are built anew once it is there.
+    app.add_config_value("book_has_runtime", RUNTIME.exists(), "html")
     app.connect("builder-inited", _prepare)
     app.connect("doctree-resolved", _add_bars)
     app.connect("html-page-context", _add_script)

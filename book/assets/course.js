@@ -30,25 +30,28 @@ document.addEventListener("DOMContentLoaded", () => {
   addEventListener("resize", mark);
 });
 
-// The exercises that were solved in this browser. Nothing of it leaves the browser.
-const attnSolved = {
-  names() {
+// What a reader wrote, guessed and solved is kept in this browser. Nothing of it leaves it.
+const attnKept = {
+  read(key, otherwise) {
     try {
-      return JSON.parse(localStorage.getItem("attn-course solved")) ?? [];
+      return JSON.parse(localStorage.getItem(key)) ?? otherwise;
     } catch {
-      return []; // storage is forbidden: the pages work without it
+      return otherwise; // storage is forbidden, or holds what is not ours: pages work without it
     }
   },
-  has(name) {
-    return this.names().includes(name);
-  },
-  add(name) {
+  write(key, value) {
     try {
-      localStorage.setItem("attn-course solved", JSON.stringify([...new Set([...this.names(), name])]));
+      localStorage.setItem(key, JSON.stringify(value));
     } catch {
       // as above
     }
   },
+};
+
+const attnSolved = {
+  names: () => attnKept.read("attn-course solved", []),
+  has: (name) => attnSolved.names().includes(name),
+  add: (name) => attnKept.write("attn-course solved", [...new Set([...attnSolved.names(), name])]),
 };
 
 // The table of the exercises says which are solved.

@@ -11,22 +11,6 @@
   let asked = null; // the cell whose Run was pressed
   let busy = null; // {cell, resolve} of the cell that is running, asked or one above it
 
-  function remembered() {
-    try {
-      return JSON.parse(localStorage.getItem(kept)) ?? {};
-    } catch {
-      return {}; // storage is forbidden, or holds what is not ours: the page works without it
-    }
-  }
-
-  function remember(written) {
-    try {
-      localStorage.setItem(kept, JSON.stringify(written));
-    } catch {
-      // as above
-    }
-  }
-
   const words =
     /(#[^\n]*)|((?:[rfb]{0,2})(?:"""[\s\S]*?"""|'''[\s\S]*?'''|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'))|\b(and|as|assert|async|await|break|class|continue|def|del|elif|else|except|finally|for|from|global|if|import|in|is|lambda|nonlocal|not|or|pass|raise|return|try|while|with|yield)\b|\b(True|False|None)\b|\b(\d[\w.]*)/g;
   const classes = ["c1", "s2", "k", "kc", "mi"]; // as Pygments calls the groups above
@@ -77,7 +61,7 @@
       this.pre.setAttribute("aria-hidden", "true");
       this.pre.removeAttribute("tabindex");
       this.pre.after(this.editor);
-      const written = remembered()[this.number];
+      const written = attnKept.read(kept, {})[this.number];
       this.editor.value = written?.of === this.code ? written.now : this.code;
       if (this.editor.value !== this.code) this.edited();
       this.editor.addEventListener("input", () => this.edited());
@@ -86,10 +70,10 @@
 
     edited() {
       this.pre.replaceChildren(...highlight(this.editor.value));
-      const { [this.number]: _, ...others } = remembered();
+      const { [this.number]: _, ...others } = attnKept.read(kept, {});
       const changed = this.editor.value !== this.code;
       const written = { of: this.code, now: this.editor.value };
-      remember(changed ? { ...others, [this.number]: written } : others);
+      attnKept.write(kept, changed ? { ...others, [this.number]: written } : others);
       this.resetButton.hidden = !changed && !this.changedOutput;
       for (const cell of cells.slice(this.number)) ran.delete(cell);
     }

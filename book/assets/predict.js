@@ -2,12 +2,7 @@
 // written down a guess.
 (() => {
   const kept = `attn-course guesses ${location.pathname}`; // in this browser alone
-  let guesses = {};
-  try {
-    guesses = JSON.parse(localStorage.getItem(kept)) ?? {};
-  } catch {
-    // storage is forbidden: a guess lasts as long as the page
-  }
+  const guesses = attnKept.read(kept, {});
 
   // Ask before `fold`, or say what was guessed.
   function ask(fold, number) {
@@ -17,7 +12,7 @@
       '<label>Your guess <input type="text" autocomplete="off" required></label>' +
       "<button>Compare</button>" +
       '<button type="button">Show without a guess</button>';
-    const [compare, skip] = form.querySelectorAll("button");
+    const skip = form.querySelector('button[type="button"]');
     const said = Object.assign(document.createElement("p"), { className: "guessed" });
     said.setAttribute("role", "status");
     fold.before(form, said);
@@ -45,11 +40,7 @@
       const guess = form.querySelector("input").value.trim();
       if (!guess) return;
       guesses[number] = guess;
-      try {
-        localStorage.setItem(kept, JSON.stringify(guesses));
-      } catch {
-        // as above
-      }
+      attnKept.write(kept, guesses);
       open(guess);
     });
     skip.addEventListener("click", () => open(""));
