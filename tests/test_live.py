@@ -1,6 +1,7 @@
 """Live cells: what runs them, what a browser gets to run them with, and that they run alone."""
 
 import ast
+import gzip
 import hashlib
 import io
 import json
@@ -190,14 +191,21 @@ def test_another_numpy_wheel_is_refused(tmp_path, monkeypatch):
         attn_live.numpy_wheel()
 
 
-def test_the_lock_names_each_wheel_by_its_digest():
-    files = runtime()
+def test_the_lock_names_each_wheel_by_its_digest(tmp_path):
+    files = runtime(tmp_path)
     lock = json.loads(files["pyodide-lock.json"])
     for package in lock["packages"].values():
         assert hashlib.sha256(files[package["file_name"]]).hexdigest() == package["sha256"]
     sizes = json.loads(files["sizes.json"])
     assert sizes == {name: len(files[name]) for name in sizes}
     assert set(files) - set(sizes) == {"pyodide.mjs", "pyodide-lock.json", "sizes.json"}
+
+
+def test_what_an_earlier_build_packed_is_used_again_if_it_is_the_same(tmp_path):
+    (tmp_path / "file.z").write_bytes(gzip.compress(b"python", 1))
+    assert attn_live._packed(b"python", tmp_path / "file.z") == gzip.compress(b"python", 1)
+    assert gzip.decompress(attn_live._packed(b"newer", tmp_path / "file.z")) == b"newer"
+    assert gzip.decompress(attn_live._packed(b"python", tmp_path / "none.z")) == b"python"
 
 
 def test_the_recipe_makes_this_wheel_for_this_pyodide():

@@ -2,7 +2,7 @@
 
 Formulas are rendered by the node that pip installed. Launch buttons appear only where the book
 knows its repository. No line begins with the sign that follows a formula of one piece. The
-choices of a question are marked.
+choices of a question are marked, and folds that hold imports say so.
 """
 
 import hashlib
@@ -48,6 +48,14 @@ def _mark_choices(app, doctree):
         if title != "Answer" and text.startswith(("Right. ", "No. ")):
             kind = "choice-right" if text.startswith("Right") else "choice-wrong"
             fold["container_classes"] = ["choice", kind]
+
+
+def _name_imports(app, doctree):
+    """Tell folds that hold imports, which nobody need open, from those that hold a program."""
+    label = "Show imports"
+    for cell in doctree.findall(nodes.container):
+        if "prompt_show" in cell and cell[0].astext().startswith(("import ", "from ")):
+            cell["prompt_show"], label = label, "Show more imports"
 
 
 def _prepare_formulas():
@@ -175,4 +183,5 @@ def setup(app):
     app.connect("html-page-context", _describe, priority=400)  # before sphinxext.opengraph reads it
     app.connect("doctree-read", _join_signs)
     app.connect("doctree-read", _mark_choices)
+    app.connect("doctree-read", _name_imports)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

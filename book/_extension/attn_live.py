@@ -79,8 +79,15 @@ def numpy_wheel() -> tuple[str, bytes]:
     return name, data
 
 
-def runtime() -> dict[str, bytes]:
-    """Return the files that run Python in the page, by their names.
+def _packed(data: bytes, before: Path) -> bytes:
+    """Return `data` compressed, which takes a second, or what an earlier build wrote of the same."""
+    if before.exists() and gzip.decompress(packed := before.read_bytes()) == data:
+        return packed
+    return gzip.compress(data, 9, mtime=0)
+
+
+def runtime(folder: Path) -> dict[str, bytes]:
+    """Return the files that run Python in the page, by their names in `folder`.
 
     Raises:
         ExtensionError: NumPy's wheel is not the one that is pinned.
@@ -109,7 +116,7 @@ def runtime() -> dict[str, bytes]:
     served = {name: (RUNTIME / name).read_bytes() for name in (*PACKED, "python_stdlib.zip")}
     served |= dict(wheels.values())
     for name in PACKED:
-        served[f"{name}.z"] = gzip.compress(served.pop(name), 9, mtime=0)
+        served[f"{name}.z"] = _packed(served.pop(name), folder / f"{name}.z")
     sizes = {name: len(data) for name, data in served.items()}
     return {
         **served,
@@ -158,7 +165,7 @@ def _prepare(app):
         return
     folder = Path(app.outdir) / "_static" / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    files = runtime()
+    files = runtime(folder)
     for old in folder.iterdir():
         if old.name not in files:
             old.unlink()

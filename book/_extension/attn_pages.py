@@ -1,7 +1,8 @@
 """Pages that are light, and right to a screen reader: what is done to the HTML once it is built.
 
 The theme's script of two thousand icons, 1.5 MB, is replaced by a style sheet of the dozen that
-the pages use, taken from the script itself. From the style sheets goes what no page uses. Scripts
+the pages use, taken from the script itself. From the style sheets goes what no page uses, and the
+dozen of them becomes one, for a browser draws nothing before it has them all. Scripts
 wait until the page stands, and those that a page has no use for are left out: the index of the
 search, which only the page that searches needs, is the largest. Pictures are files of their own,
 of which a browser asks only for those that it shows: of each, the light or the dark form.
@@ -67,12 +68,20 @@ def _icon_css(script: str, names) -> str:
 SEARCHING = re.compile(
     r'<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"></script>'
 )
+# Scripts that wait need not be fetched before the style sheet.
+PRELOAD = re.compile(r'<link rel="preload" as="script"[^>]*>\n?')
 PICTURE = re.compile(
     r'<img class="picture-(?:light|dark)" src="data:image/svg\+xml;base64,([^"]+)"'
 )
 ICON_SCRIPT = re.compile(
     r"<script[^>]*scripts/fontawesome\.js[^>]*></script>|<link[^>]*scripts/fontawesome\.js[^>]*>"
 )
+JOINED = "book.css"
+SHEET = re.compile(
+    r'<link (?=[^>]*rel="stylesheet")[^>]*href="((?:\.\./)*_static/)([^"?]*\.css)[^"]*"[^>]*>\n?'
+)
+IMPORT = re.compile(r"""@import\s*(?:url\()?["']?([^"');]+)["']?\)?;""")
+RELATIVE = re.compile(r"""url\((["']?)(?!data:|/|https?:|#)([^"')]+)""")
 PUT_RIGHT = (
     # What a fold holds, in the reader's words.
     (" code cell content</p>", " code</p>"),
@@ -121,7 +130,7 @@ def _later(path: Path, page: str) -> str:
     if options:
         text = (path.parent / options[1]).read_text()
         page = page.replace(options[0], f"<script>{text}</script>")
-    return SCRIPT.sub("<script defer ", page)
+    return SCRIPT.sub("<script defer ", PRELOAD.sub("", page))
 
 
 def _purge(out: Path, pages) -> None:
@@ -140,6 +149,38 @@ def _purge(out: Path, pages) -> None:
         text=True,
         check=True,
     )
+
+
+def _sheet(static: Path, name: str) -> str:
+    """Return a style sheet with what it imports, and with addresses as they are from `static`."""
+    folder = Path(name).parent
+
+    def moved(match):
+        return f"url({match[1]}{os.path.normpath(folder / match[2])}"
+
+    # What is imported has its addresses moved already.
+    parts = IMPORT.split((static / name).read_text())
+    texts = [RELATIVE.sub(moved, part) for part in parts[::2]]
+    imports = [_sheet(static, os.path.normpath(folder / part)) for part in parts[1::2]]
+    return texts[0] + "".join(a + b for a, b in zip(imports, texts[1:], strict=True))
+
+
+def _join_sheets(out: Path, pages: dict[Path, str]) -> None:
+    """Put all style sheets into one, in their order, and have every page ask for that alone."""
+    static = out / "_static"
+    # Some pages have a sheet more, and those of an earlier build ask for the one already.
+    sheets = max((SHEET.findall(page) for page in pages.values()), key=len)
+    if len(sheets) > 1:
+        text = "\n".join(_sheet(static, name) for _, name in sheets)
+        (static / JOINED).write_text(text)
+    version = hashlib.sha256((static / JOINED).read_bytes()).hexdigest()[:8]
+    for path, page in pages.items():
+        first = SHEET.search(page)
+        if first:
+            link = f'<link rel="stylesheet" href="{first[1]}{JOINED}?v={version}" />'
+            joined = page[: first.start()] + link + SHEET.sub("", page[first.start() :])
+            if joined != page:
+                path.write_text(joined)
 
 
 def _finish_pages(app, exception):
@@ -164,10 +205,12 @@ def _finish_pages(app, exception):
         sourcemap.unlink()
     if (LIVE / "node_modules").exists():
         _purge(out, pages.values())
+    _join_sheets(out, pages)
 
 
 def setup(app):
     """Register the extension."""
     app.add_css_file("icons.css")
-    app.connect("build-finished", _finish_pages)
+    # After the theme, which writes the colors of code when all else is written.
+    app.connect("build-finished", _finish_pages, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -57,7 +57,6 @@
       this.editor.setAttribute("aria-label", `Code of ${this.name}`);
       this.editor.setAttribute("aria-description", "Shift and Enter runs it.");
       this.editor.rows = 1; // the size is that of the code behind it
-      this.pre.parentElement.classList.add("live-editor");
       this.pre.setAttribute("aria-hidden", "true");
       this.pre.removeAttribute("tabindex");
       this.pre.after(this.editor);

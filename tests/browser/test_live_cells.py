@@ -206,7 +206,7 @@ def test_the_editor_lies_over_its_colored_code(visit):
     editor.fill("x = 1\n" * 30 + "y = " + "1 + " * 60 + "1")
     after = editor.bounding_box()
     assert after["height"] > before["height"]
-    pre = live(page, 2).locator(".live-editor > pre").bounding_box()
+    pre = live(page, 2).locator(".cell_input pre").bounding_box()
     assert after == pre  # the same box, so that what is typed and what is seen lie on each other
     fits = "e => e.scrollWidth <= e.clientWidth + 1 && e.scrollHeight <= e.clientHeight + 1"
     assert editor.evaluate(fits)
