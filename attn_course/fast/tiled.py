@@ -111,7 +111,7 @@ def partial_attention(
         ValueError: as `tiled_attention`.
     """
     scale, softcap, block = check_tiled(Tensor, q, k, v, mask, bias, scale, softcap, block)
-    tiles = _Tiles(q, k, v, mask, bias, scale, softcap, block)
+    tiles = Tiles(q, k, v, mask, bias=bias, scale=scale, softcap=softcap, block=block)
     # It has no rows, but ties the result to all inputs even where no tile is seen.
     none = tiles.q[0][..., :0, :1] + tiles.k[..., :0, :1] + tiles.v[..., :0, :]
     outputs, lses = [none], [none.sum(dim=-1)]
@@ -175,32 +175,19 @@ def tiled_attention_backward(
     """
     scale, softcap, block = check_tiled(Tensor, q, k, v, mask, bias, scale, softcap, block)
     check_gradient(Tensor, grad_output, (*q.shape[:-1], v.shape[-1]), q=q)
-    tiles = _Tiles(q, k, v, mask, bias, scale, softcap, block)
-    grads = [], *([torch.zeros_like(x) for x in tiles.columns(y)] for y in (tiles.k, tiles.v))
-    grad_q, grad_k, grad_v = grads
-    keys, values = tiles.columns(tiles.k), tiles.columns(tiles.v)
-    for rows, grad in enumerate(widened(grad_output).split(tiles.block, dim=-2)):
-        q_rows = tiles.q[rows]
+    tiles = Tiles(q, k, v, mask, bias=bias, scale=scale, softcap=softcap, block=block)
+
+    def statistics(rows, grad):
         output, lse = tiles.attend(rows)
-        average = (grad * output).sum(dim=-1, keepdim=True)
-        grad_q.append(torch.zeros_like(q_rows))
-        for columns, mask in tiles.seen(rows):
-            key, value = keys[columns], values[columns]
-            scores = tiles.scores(q_rows, key, rows, columns, mask)
-            weights = (scores - _finite(lse)[..., None]).exp()
-            grad_v[columns] = grad_v[columns] + weights.mT @ grad
-            grad_scores = weights * (grad @ value.mT - average)
-            if softcap is not None:
-                grad_scores = grad_scores * (1 - (tiles.bounded(q_rows, key) / softcap) ** 2)
-            grad_q[rows] = grad_q[rows] + tiles.scale * (grad_scores @ key)
-            grad_k[columns] = grad_k[columns] + grad_scores.mT @ q_rows
-    return tuple(torch.cat(grad, dim=-2).to(q.dtype) for grad in grads)
+        return lse, (grad * output).sum(dim=-1, keepdim=True)
+
+    return tuple(grad.to(q.dtype) for grad in tiles.gradients(grad_output, statistics))
 
 
-class _Tiles:
+class Tiles:
     """The scores of `attention` tile by tile. Blocks of rows and columns go by their number."""
 
-    def __init__(self, q, k, v, mask, bias, scale, softcap, block):
+    def __init__(self, q, k, v, mask, *, bias=0.0, scale=None, softcap=None, block=512):
         self.scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
         self.softcap = softcap
         # A larger block makes no larger tiles, and may be too large for torch.
@@ -237,6 +224,32 @@ class _Tiles:
         exponentials = scores.sub_(shift).exp_()
         total = fade * total + exponentials.sum(dim=-1, keepdim=True)
         return higher, total, fade * output + exponentials @ v
+
+    def gradients(self, grad_output, statistics) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients of queries, keys and values, in the dtype that sums are taken in.
+
+        `statistics`, of the number of a block of queries and the gradient of its output, are their
+        lse and the average of their weights' gradients, each over all keys that they see.
+        """
+        keys, values = self.columns(self.k), self.columns(self.v)
+        grad_q = []
+        grad_k, grad_v = ([torch.zeros_like(x) for x in columns] for columns in (keys, values))
+        for rows, grad in enumerate(widened(grad_output).split(self.block, dim=-2)):
+            q = self.q[rows]
+            lse, average = statistics(rows, grad)
+            grad_q.append(torch.zeros_like(q))
+            for columns, mask in self.seen(rows):
+                key, value = keys[columns], values[columns]
+                scores = self.scores(q, key, rows, columns, mask)
+                weights = (scores - _finite(lse)[..., None]).exp()
+                grad_v[columns] = grad_v[columns] + weights.mT @ grad
+                grad_scores = weights * (grad @ value.mT - average)
+                if self.softcap is not None:
+                    slope = 1 - (self.bounded(q, key) / self.softcap) ** 2
+                    grad_scores = grad_scores * slope
+                grad_q[rows] = grad_q[rows] + self.scale * (grad_scores @ key)
+                grad_k[columns] = grad_k[columns] + grad_scores.mT @ q
+        return tuple(torch.cat(grads, dim=-2) for grads in (grad_q, grad_k, grad_v))
 
     def seen(self, rows: int) -> Iterator[tuple[int, Bool[Tensor, "..."] | bool]]:
         """Yield the number and the mask of each tile in which a query may look."""

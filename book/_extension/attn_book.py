@@ -162,11 +162,10 @@ def _add_predictions(app, pagename, templatename, context, doctree):
         app.add_js_file("predict.js", 900, loading_method="defer")
 
 
-def _digest() -> str:
-    """Return a digest of what every page depends on and Sphinx does not watch."""
+def _digest(paths) -> str:
+    """Return a digest of files that pages depend on and Sphinx does not watch."""
     digest = hashlib.sha256()
-    here = Path(__file__).parent
-    for path in [*sorted(here.glob("*.py")), *sorted((here.parent / "assets").rglob("*"))]:
+    for path in sorted(paths):
         if path.is_file():
             digest.update(path.read_bytes())
     return digest.hexdigest()
@@ -174,7 +173,11 @@ def _digest() -> str:
 
 def setup(app):
     """Register the extension."""
-    app.add_config_value("book_assets_digest", _digest(), "html")
+    here = Path(__file__).parent
+    # When an extension changes all pages are read anew; when an asset does, written anew.
+    app.add_config_value("book_extensions_digest", _digest(here.glob("*.py")), "env")
+    assets = (here.parent / "assets").rglob("*")
+    app.add_config_value("book_assets_digest", _digest(assets), "html")
     _prepare_formulas()
     if importlib.util.find_spec("torch") is None:
         sys.meta_path.append(_StandInForTorch())

@@ -80,7 +80,7 @@ def numpy_wheel() -> tuple[str, bytes]:
 
 
 def _packed(data: bytes, before: Path) -> bytes:
-    """Return `data` compressed, which takes a second, or what an earlier build wrote of the same."""
+    """Return `data` compressed: what an earlier build wrote, if it fits, for it takes a second."""
     if before.exists() and gzip.decompress(packed := before.read_bytes()) == data:
         return packed
     return gzip.compress(data, 9, mtime=0)

@@ -79,7 +79,8 @@ def test_double_letters_lose_nothing(visit, path):
 def test_who_asks_for_no_motion_sees_none(visit, path):
     page = visit(path)
     moving = """
-        [...document.querySelectorAll("*")].flatMap((e) => ["", "::before", "::after"].map((part) => {
+        [...document.querySelectorAll("*")].flatMap((e) => ["", "::before", "::after"].map(
+        (part) => {
             const style = getComputedStyle(e, part || null);
             const longest = Math.max(
                 ...`${style.transitionDuration},${style.animationDuration}`
