@@ -506,7 +506,7 @@ VALUES = (4, 0, 2, 6, 2, 8, 6, 2)
 ONLINE = {
     "block": Slider("Keys in a block", 1, 1, 8),
     "read": Slider("Keys read", 0, 1, 9),
-    "next": Button("Read the next block", to="read", by="block"),
+    "next": Button("Read the next block, or begin again", to="read", by="block"),
     "reverse": Switch("The last key first"),
     "forget": Switch("Forget the factor (a mistake)"),
 }
@@ -518,8 +518,8 @@ def online(*, block: int = 2, read: int = 4, reverse: bool = False, forget: bool
     With `forget` the old sums are not scaled when the largest score so far changes.
 
     >>> online()
-    Blocks of 2, 4 of 8 keys read: m 1.39, l 2.00, o 8.00. The output so far is 4.00, as of \
-these keys at once.
+    Blocks of 2, 4 of 8 keys read: m 1.39, factor 0.25, l 2.00, o 8.00. The output so far is \
+4.00, as of these keys at once.
 
     Raises:
         TypeError: an argument is of the wrong type.
@@ -548,7 +548,7 @@ these keys at once.
     says += ", without the factor" * forget
     if rows:
         output, right = numbers[-2:]
-        says += f": m {numbers[0]}, l {numbers[2]}, o {numbers[3]}. "
+        says += f": m {numbers[0]}, factor {numbers[1]}, l {numbers[2]}, o {numbers[3]}. "
         says += f"The output so far is {output}, "
         says += f"not {right}." if output != right else "as of these keys at once."
     else:

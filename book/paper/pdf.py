@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 import matplotlib
+from _extension.spoken import said
 from bs4 import BeautifulSoup
 from playwright.sync_api import Page, sync_playwright
 from pypdf import PdfReader, PdfWriter
@@ -19,7 +20,6 @@ from pypdf import PdfReader, PdfWriter
 import paper
 from paper.browser import FLAGS, find_browser
 from paper.cover import drawing
-from paper.spoken import said
 
 FILE = paper.ROOT / "_build" / "pdf" / "attention.pdf"
 WIDTH = 642  # CSS pixels between the margins: 170 of A4's 210 mm
@@ -63,7 +63,7 @@ def _for_paper(chapter: paper.Chapter) -> None:
     """Open the folds, lower the headings by one for the parts, and leave room for page numbers."""
     body = chapter.body
     for formula in body.select(".katex"):
-        formula["role"], formula["aria-label"] = "img", said(formula.math)
+        formula["role"], formula["aria-label"] = "img", said(str(formula.math))
         formula.select_one(".katex-mathml").decompose()
     for fold in body.find_all("details"):
         fold.name = "div"

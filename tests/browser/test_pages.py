@@ -177,6 +177,12 @@ def test_folds_are_named_by_what_they_show(visit):
         assert summary.inner_text().strip()
 
 
+def test_choices_that_are_formulas_have_names_of_their_own(visit):
+    page = visit("book/outlook/costs.html")
+    names = [choice.get_attribute("aria-label") for choice in page.locator("summary").all()]
+    assert "In all 2 n^2 d" in [name and name.replace("\u2062", "") for name in names], names
+
+
 def test_contents_close_and_give_the_focus_back(visit):
     page = visit("book/concepts/softmax.html", **PHONE)
     for name in ("primary", "secondary"):

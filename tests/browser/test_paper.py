@@ -10,11 +10,11 @@ from urllib.parse import unquote
 import pypdfium2
 import pytest
 import yaml
+from _extension.spoken import said
 from bs4 import BeautifulSoup
 from execute import pages
 from paper import ROOT, SITE, TITLE, Chapter, epub, pdf, relink
 from paper.browser import find_browser
-from paper.spoken import said
 from pypdf import PdfReader
 
 RAW = re.compile(r"\$|\\frac|\\[a-z]+\{|\{(cite|doc|ref)|:::|```|<(span|div|code|img)\b")
@@ -203,7 +203,7 @@ def test_folds_of_the_epub_say_what_they_hold(documents, folded):
 )
 def test_a_formula_is_said_in_order(formula, line):
     math = BeautifulSoup(f"<math><semantics>{formula}</semantics></math>", "html.parser").math
-    assert said(math) == line
+    assert said(str(math)) == line
 
 
 def test_a_link_that_leads_nowhere_is_refused(tmp_path):

@@ -1,32 +1,36 @@
 """Formulas as one line of text, made of their MathML, for readers who listen."""
 
-from bs4 import Tag
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 
-def said(math: Tag) -> str:
-    """Return the formula `math`, an element of MathML, as one line.
+def said(math: str) -> str:
+    """Return the formula `math`, an element of MathML in its markup, as one line.
 
     A fraction stands between brackets, an index after an underscore, an exponent after a caret,
     and the rows of a matrix are parted by semicolons.
     """
-    return " ".join(_line(math).split())
+    root = ElementTree.fromstring(math)
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]  # without the name space
+    return " ".join(_line(root).split())
 
 
-def _group(element: Tag) -> str:
+def _group(element: Element) -> str:
     line = _line(element).strip()
     return line if len(line) == 1 or line.isalnum() else f"({line})"
 
 
-def _line(element: Tag) -> str:
-    parts = element.find_all(True, recursive=False)
-    match element.name:
+def _line(element: Element) -> str:
+    parts, text = list(element), "".join(element.itertext())
+    match element.tag:
         case "annotation":
             return ""
         case "mi" | "mn" | "mtext":
-            return element.get_text()
+            return text
         case "mo":
             # Not the signs that are not seen: function application and the like.
-            return f" {element.get_text()} ".replace("\u2061", "").replace("\u200b", "")
+            return f" {text} ".replace("\u2061", "").replace("\u200b", "")
         case "mfrac":
             return f"{_group(parts[0])} / {_group(parts[1])}"
         case "msqrt":
@@ -38,9 +42,7 @@ def _line(element: Tag) -> str:
         case "msubsup" | "munderover":
             return f"{_line(parts[0]).strip()}_{_group(parts[1])}^{_group(parts[2])}"
         case "mtable":
-            return "; ".join(map(_line, parts))
-        case "mtr":
-            aligned = element.parent.get("columnalign") == "right left"
-            return (" " if aligned else ", ").join(map(_line, parts))
+            between = " " if element.get("columnalign") == "right left" else ", "
+            return "; ".join(between.join(map(_line, row)) for row in parts)
         case _:
             return " ".join(map(_line, parts))
