@@ -17,7 +17,6 @@ import html
 import os
 import re
 import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import quote
 
@@ -85,7 +84,7 @@ SHEET = re.compile(
 )
 IMPORT = re.compile(r"""@import\s*(?:url\()?["']?([^"');]+)["']?\)?;""")
 RELATIVE = re.compile(r"""url\((["']?)(?!data:|/|https?:|#)([^"')]+)""")
-SUMMARY = re.compile(r"<summary(?! aria-label)([^>]*)>(.*?)</summary>", re.DOTALL)
+SUMMARY = re.compile(r"<summary.*?</summary>", re.DOTALL)
 MATH = re.compile(r"<math.*?</math>", re.DOTALL)
 PUT_RIGHT = (
     # What a fold holds, in the reader's words.
@@ -138,33 +137,9 @@ def _later(path: Path, page: str) -> str:
     return SCRIPT.sub("<script defer ", PRELOAD.sub("", page))
 
 
-class _Words(HTMLParser):
-    """The text of some HTML, without what is hidden from a screen reader."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.hidden, self.words = 0, []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.hidden += bool(self.hidden or ("aria-hidden", "true") in attributes)
-
-    def handle_endtag(self, tag):
-        self.hidden = max(0, self.hidden - 1)
-
-    def handle_data(self, data):
-        if not self.hidden:
-            self.words += data.split()
-
-
 def _named(match: re.Match) -> str:
-    """Return the summary of a fold with its formulas in its name, where browsers leave them out."""
-    attributes, inside = match.groups()
-    if "<math" not in inside:
-        return match[0]
-    text = MATH.sub(lambda formula: html.escape(said(formula[0])), inside)
-    label = html.escape(" ".join(_Words(text).words))
-    return f'<summary aria-label="{label}"{attributes}>{inside}</summary>'
+    """Return the summary of a fold with its formulas in words: a name cannot hold MathML."""
+    return MATH.sub(lambda formula: html.escape(said(formula[0])), match[0])
 
 
 def _purge(out: Path, pages) -> None:

@@ -67,7 +67,9 @@ onmessage = async ({ data }) => {
   try {
     ended = session.run(data.name, data.code, show);
   } catch (error) {
-    show("error", String(error)); // Python itself gave up, for want of memory for instance
+    // Python itself gave up: it called itself too deep, or memory ended. It is of no use any more.
+    postMessage({ lost: String(error.message ?? error) });
+    return;
   }
   postMessage({ done: true, ended });
 };

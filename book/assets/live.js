@@ -131,7 +131,7 @@
       this.output.replaceChildren();
       const fold = this.output.closest("details");
       if (fold && open) fold.open = true;
-      this.element.querySelector(".guess")?.dispatchEvent(new Event("given-up"));
+      if (open) this.element.querySelector(".guess")?.dispatchEvent(new Event("given-up"));
       this.changedOutput = true;
       this.resetButton.hidden = false;
     }
@@ -179,6 +179,9 @@
     } else if (data.ready) {
       ready = true;
       asked?.say("Running");
+    } else if (data.lost) {
+      busy?.cell.show("error", data.lost);
+      stop(`Python gave up in ${busy?.cell.name}: no memory is left, or a call never ends.`);
     } else if (data.failed) {
       worker = null;
       finish(`Python could not be loaded: ${data.failed}. Run tries again.`);
@@ -199,8 +202,17 @@
     });
   }
 
+  // A name that the last answer made, and that the next may not make any more.
+  function forget(name) {
+    return new Promise((resolve) => {
+      busy = { cell: { show() {}, name }, resolve };
+      worker.postMessage({ name, code: `globals().pop("${name}", None)` });
+    });
+  }
+
   // Run a cell after those above it that have not run as they stand: it may need what they make.
-  // Nothing needs what a check makes.
+  // Nothing needs what a check makes, nor what is answered to another question. A check judges what
+  // stands in the cell above it, and nothing when that ends with an error.
   async function run(cell) {
     if (asked) {
       cell.say(`${asked.name} is running`);
@@ -210,15 +222,24 @@
     if (!worker) start();
     cell.running(true);
     cell.say(ready ? "Running" : `Loading Python: ${megabytes} MB, once`);
+    const answer = cell.checks && cells[cell.number - 1];
     const needed = cells
       .slice(0, cell.number)
-      .filter((earlier) => !ran.has(earlier) && !earlier.element.matches(".tag_check"));
+      .filter((earlier) => !ran.has(earlier) && !earlier.checks && !earlier.answers);
+    if (answer) needed.push(answer);
     const failed = [];
     for (const next of [...needed, cell]) {
-      const ended = await runOne(next);
+      if (next === answer) await forget(cell.checks);
       if (asked !== cell) return; // stopped, and another run may have begun
+      if (ready && next !== cell) cell.say(`Running ${next.name} first`);
+      const ended = await runOne(next);
+      if (asked !== cell) return;
       if (ended) ran.add(next);
       else failed.push(next.name);
+      if (!ended && next === answer) {
+        cell.clear(true);
+        return finish(`No verdict: ${next.name} ended with an error, shown below it.`);
+      }
     }
     finish(failed.length ? `Ended with an error: ${failed.join(", ")}` : "Done");
   }
@@ -230,18 +251,20 @@
     cell?.say(says);
   }
 
-  function stop() {
+  function stop(says = `Stopped in ${busy?.cell.name ?? asked.name}.`) {
     worker?.terminate();
     start(); // so that the next Run need not wait
-    finish("Stopped. The next Run begins anew.");
+    finish(`${says} The next Run begins anew.`);
   }
 
   const cells = [];
   for (const element of document.querySelectorAll(".cell.tag_live")) {
     const cell = new Cell(element, cells.length);
     cells.push(cell);
-    const [, exercise] = cell.code.match(/^check\("(\w+)"/) ?? [];
-    if (attnSolved.has(exercise)) cell.say("Solved in this browser");
+    if (!element.matches(".tag_check")) continue;
+    [, cell.checks] = cell.code.match(/^check\("(\w+)"/);
+    cells[cell.number - 1].answers = true;
+    if (attnSolved.has(cell.checks)) cell.say("Solved in this browser. Run checks it again.");
   }
 
   if (location.protocol === "file:") {

@@ -154,9 +154,38 @@ def test_a_reader_comes_back_to_a_solved_exercise(visit):
     assert "softmax: right" in run(check)
     page.reload()
     assert "theirs" in answer.locator("textarea").input_value()
-    expect(check.locator(".live-says")).to_have_text("Solved in this browser")
+    expect(check.locator(".live-says")).to_contain_text("Solved in this browser")
     page.goto(f"{page.url.rpartition('/')[0]}/index.html")
     expect(page.locator("body")).to_contain_text("1 of 64 solved in this browser")
+
+
+def test_a_check_judges_what_stands_above_it(visit):
+    page = visit("book/exercises/dot_product.html")
+    answer, check, other = live(page, 5), live(page, 6), live(page, 12)
+    assert "attention: not attempted" in run(check)
+    # Another question's cell imports the reference under the name that is asked for here.
+    assert "attention_with_rest: not attempted" in run(other)
+    assert "attention: not attempted" in run(check)
+    write(answer, "def attention(q, k, v")
+    assert run(check, "No verdict: cell 6 ended with an error, shown below it.") == ""
+    assert "SyntaxError" in answer.locator(".cell_output").inner_text()
+    write(answer, "")
+    assert "NameError: name 'attention' is not defined" in run(check, "Ended with an error")
+    # An answer that never ends blocks no other question.
+    write(answer, "while True:\n    pass")
+    assert "attention_with_rest: not attempted" in run(other)
+
+
+def test_a_call_without_end_costs_no_more_than_a_new_start(browser, site):
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"{site}/{SOFTMAX}")
+    cell = live(page, 2)
+    write(cell, "def f(x):\n    return f([x])\nimport sys\nsys.setrecursionlimit(10**9)\nf(0)")
+    run(cell, "Python gave up in cell 3")
+    write(cell, "print(36)")
+    assert "36" in run(cell)
+    context.close()
 
 
 def test_a_file_that_is_cut_off_is_named_and_asked_for_again(browser, site):
