@@ -55,7 +55,7 @@
       this.editor.autocapitalize = "off";
       this.editor.setAttribute("autocorrect", "off");
       this.editor.setAttribute("aria-label", `Code of ${this.name}`);
-      this.editor.setAttribute("aria-description", "Shift and Enter runs it.");
+      this.editor.setAttribute("aria-description", "Shift and Enter runs it and goes on, Control and Enter runs it and stays.");
       this.editor.rows = 1; // the size is that of the code behind it
       this.pre.setAttribute("aria-hidden", "true");
       this.pre.removeAttribute("tabindex");
@@ -75,12 +75,17 @@
       attnKept.write(kept, changed ? { ...others, [this.number]: written } : others);
       this.resetButton.hidden = !changed && !this.changedOutput;
       for (const cell of cells.slice(this.number)) ran.delete(cell);
+      const check = this.answers && cells[this.number + 1];
+      if (check?.changedOutput && check !== asked) check.say("The answer has changed since.");
     }
 
     pressed(event) {
       if (event.key === "Enter" && (event.shiftKey || event.ctrlKey || event.metaKey)) {
         event.preventDefault();
         run(this);
+        // As in JupyterLab, on to the next cell; folded ones have no room for a cursor.
+        const next = (cell) => cell.editor.checkVisibility();
+        if (event.shiftKey) cells.slice(this.number + 1).find(next)?.editor.focus();
       } else if (event.key === "Enter" && !event.isComposing) {
         // A new line begins as deep as the one above, and deeper after a colon.
         event.preventDefault();
@@ -137,7 +142,8 @@
     }
 
     reset() {
-      this.editor.value = this.code;
+      this.editor.select();
+      this.insert(this.code); // in the way that can be undone
       this.changedOutput = false;
       if (this.stored) this.output.replaceChildren(...this.stored);
       else if (this.output) {
@@ -264,7 +270,9 @@
     if (!element.matches(".tag_check")) continue;
     [, cell.checks] = cell.code.match(/^check\("(\w+)"/);
     cells[cell.number - 1].answers = true;
-    if (attnSolved.has(cell.checks)) cell.say("Solved in this browser. Run checks it again.");
+    if (!attnSolved.has(cell.checks)) continue;
+    cell.say("Solved in this browser. Run checks it again.");
+    cell.output?.replaceChildren(); // the card of who has not tried
   }
 
   if (location.protocol === "file:") {

@@ -28,7 +28,10 @@
       for (const paragraph of held) paragraph.classList.remove("held");
       said.textContent = guess ? `Your guess: ${guess}` : "";
     };
-    if (guesses[number]) return show(guesses[number]);
+    if (guesses[number]) {
+      fold.open = true;
+      return show(guesses[number]);
+    }
     const open = (guess) => {
       show(guess);
       fold.open = true;

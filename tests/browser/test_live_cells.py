@@ -93,9 +93,9 @@ def test_a_cell_is_run_broken_stopped_and_reset(opened):
     page.keyboard.press("Backspace")
     page.keyboard.type("half(3)")
     assert editor.input_value().endswith("\nhalf(3)")
-    page.keyboard.press("Shift+Enter")
+    page.keyboard.press("Control+Enter")
     expect(cell.locator(".cell_output")).to_have_text("1.5")
-    assert editor.evaluate("element => element === document.activeElement")
+    expect(editor).to_be_focused()
 
     write(cell, "print('so far')\n1 / 0")
     assert "ZeroDivisionError" in run(cell, "Ended with an error: cell 3")
@@ -154,6 +154,7 @@ def test_a_reader_comes_back_to_a_solved_exercise(visit):
     assert "softmax: right" in run(check)
     page.reload()
     assert "theirs" in answer.locator("textarea").input_value()
+    expect(check.locator(".cell_output")).not_to_contain_text("not attempted")
     expect(check.locator(".live-says")).to_contain_text("Solved in this browser")
     page.goto(f"{page.url.rpartition('/')[0]}/index.html")
     expect(page.locator("body")).to_contain_text("1 of 64 solved in this browser")
@@ -167,10 +168,21 @@ def test_a_check_judges_what_stands_above_it(visit):
     assert "attention_with_rest: not attempted" in run(other)
     assert "attention: not attempted" in run(check)
     write(answer, "def attention(q, k, v")
+    expect(check.locator(".live-says")).to_have_text("The answer has changed since.")
     assert run(check, "No verdict: cell 6 ended with an error, shown below it.") == ""
     assert "SyntaxError" in answer.locator(".cell_output").inner_text()
     write(answer, "")
     assert "NameError: name 'attention' is not defined" in run(check, "Ended with an error")
+    # Reset can be undone, and Shift and Enter leads on.
+    write(answer, "attention = 36")
+    answer.locator(".live-reset").click()
+    assert "def attention(" in answer.locator("textarea").input_value()
+    answer.locator("textarea").focus()
+    page.keyboard.press("Control+z")
+    assert answer.locator("textarea").input_value() == "attention = 36"
+    page.keyboard.press("Shift+Enter")
+    expect(check.locator("textarea")).to_be_focused()
+    expect(answer.locator(".live-says")).to_contain_text("Done", timeout=LOADED)
     # An answer that never ends blocks no other question.
     write(answer, "while True:\n    pass")
     assert "attention_with_rest: not attempted" in run(other)
