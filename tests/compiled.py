@@ -1,6 +1,6 @@
 """Compile the kernels for a card that need not be there, and say what came out, as JSON.
 
-    python tests/compiled.py
+    TRITON_INTERPRET=0 python tests/compiled.py
 
 For compute capability 9.0 (H100, H200), width 128, bfloat16: how many instructions multiply on
 tensor cores by warp groups, how many copy tiles by the hardware's copy engine, how many bytes of a
@@ -8,13 +8,10 @@ thread's registers do not fit and go to memory, and how much memory a program ho
 """
 
 import json
-import os
 import re
 import subprocess
 import tempfile
 from pathlib import Path
-
-os.environ.pop("TRITON_INTERPRET", None)
 
 import triton
 from triton.backends.compiler import GPUTarget
