@@ -30,7 +30,12 @@ ON_SCREEN = (
 # signs and spaces.
 PLAIN = ".highlight :is(.n, .nn, .nb, .p, .w, .o, .mi, .mf), code > .pre"
 # What a fold is called, by what it says on the screen.
-FOLDS = {"Show code": "Code", "Show output": "Result"}
+FOLDS = {
+    "Show code": "Code",
+    "Show imports": "Code",
+    "Show more imports": "Code",
+    "Show output": "Result",
+}
 
 
 @dataclass

@@ -170,6 +170,7 @@ def test_folded_answer_opens_by_keyboard(visit):
 
 def test_folds_are_named_by_what_they_show(visit):
     page = visit("book/concepts/softmax.html")
+    page.add_style_tag(content="* { content-visibility: visible !important }")
     names = page.locator("details.above-input > summary").all_inner_texts()
     assert names[:2] == ["Show imports", "Show more imports"]
     assert set(names[2:]) == {"Show code"}
