@@ -92,6 +92,12 @@ def test_who_asks_for_no_motion_sees_none(visit, path):
     assert page.evaluate(moving) == []
 
 
+def test_editors_say_whose_code_they_hold(visit):
+    page = visit("book/exercises/softmax.html")
+    for number, editor in enumerate(page.locator(".live-code").all(), 1):
+        expect(editor).to_have_accessible_name(f"Code of cell {number}")
+
+
 def test_a_fold_is_worked_by_keyboard(visit):
     page = visit("book/concepts/softmax.html")
     choice = page.locator("details.choice").first
