@@ -22,7 +22,6 @@ from attn_course.fast.kernels import decoding, flash, steps
 TOOL = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 NUMBERS = {
     "scale": "fp32",
-    "softcap": "fp32",
     "LSE": "*fp32",
     "AVERAGE": "*fp32",
     "LENGTHS": "*i32",
@@ -37,11 +36,11 @@ CASES = {
 }
 
 
-def compiled(kernel, rows, columns, causal, **options):
+def compiled(kernel, rows, columns, causal):
     """Return what the compiler made of a kernel with blocks of these sizes."""
     function = kernel.fn
     constants = {"CAUSAL": causal, "PRECISION": "ieee", "WIDTH": 128, "PADDED": 128}
-    constants |= {"ROWS": rows, "COLUMNS": columns, "softcap": None, "window": None} | options
+    constants |= {"ROWS": rows, "COLUMNS": columns, "softcap": None, "window": None}
     signature, attributes = {}, {}
     for number, name in enumerate(function.arg_names):
         if name in constants:

@@ -238,10 +238,11 @@ def _forward(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Return output and lse, in log2(e), of arrays (heads, length, width)."""
     q, k, v = ready(q, k, v)
-    output, lse = torch.zeros_like(q), q.new_full(q.shape[:-1], -math.inf, dtype=torch.float32)
+    output, lse = torch.empty_like(q), q.new_empty(q.shape[:-1], dtype=torch.float32)
     if q.numel() and k.numel():
         walk(flash.forward, "queries", q, k, v, (output, lse), causal, window, scale, softcap)
-    return output, lse
+        return output, lse
+    return output.zero_(), lse.fill_(-math.inf)
 
 
 @_forward.register_fake
@@ -256,25 +257,24 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Return the gradients of queries, keys and values."""
     q, k, v, output, grad_output = ready(q, k, v, output, grad_output)
-    grads = [torch.zeros_like(x) for x in (q, k, v)]
-    if q.numel() and k.numel():
-        average = torch.empty_like(lse)
-        rows = average.numel()
-        launch(
-            flash.averages,
-            (triton.cdiv(rows, 64),),
-            *(output, grad_output, average, rows),
-            **width_of(q),
-        )
-        average -= (
-            flash.LOG2E.value * grad_lse
-        )  # to raise an lse is to raise scores by their weights
-        # A query that sees no key has no weights: no number is 2 to the power of minus infinity.
-        lse = lse.masked_fill(lse == -math.inf, math.inf)
-        given = grad_output, lse, average
-        options = causal, window, scale, softcap
-        walk(flash.backward_queries, "queries", q, k, v, (*given, grads[0]), *options)
-        walk(flash.backward_keys, "keys", q, k, v, (*given, *grads[1:]), *options)
+    if not (q.numel() and k.numel()):
+        return tuple(torch.zeros_like(x) for x in (q, k, v))
+    grads = [torch.empty_like(x) for x in (q, k, v)]
+    average = torch.empty_like(lse)
+    rows = average.numel()
+    launch(
+        flash.averages,
+        (triton.cdiv(rows, 64),),
+        *(output, grad_output, average, rows),
+        **width_of(q),
+    )
+    average -= flash.LOG2E.value * grad_lse  # to raise an lse is to raise scores by their weights
+    # A query that sees no key has no weights: no number is 2 to the power of minus infinity.
+    lse = lse.masked_fill(lse == -math.inf, math.inf)
+    given = grad_output, lse, average
+    options = causal, window, scale, softcap
+    walk(flash.backward_queries, "queries", q, k, v, (*given, grads[0]), *options)
+    walk(flash.backward_keys, "keys", q, k, v, (*given, *grads[1:]), *options)
     return tuple(grads)
 
 
