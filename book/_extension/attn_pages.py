@@ -185,7 +185,7 @@ def _sheet(static: Path, name: str) -> str:
 def _join_sheets(out: Path, pages: dict[Path, str]) -> None:
     """Put all style sheets into one, in their order, and have every page ask for that alone."""
     static = out / "_static"
-    # Some pages have a sheet more, and those of an earlier build ask for the one already.
+    # All pages have the same; those of an earlier build ask for the one already.
     sheets = max((SHEET.findall(page) for page in pages.values()), key=len)
     if len(sheets) > 1:
         text = "\n".join(_sheet(static, name) for _, name in sheets)
