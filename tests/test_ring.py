@@ -15,13 +15,17 @@ from attn_course.fast import ring
 SCRIPT = Path(__file__).parent / "ring_ranks.py"
 RANKS = [2, 3, 4]
 PATH = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+# glibc keeps freed arrays below 32 MB for later ones, how many differs from run to run. With this
+# it gives every long array back, and a process weighs what its arrays weigh.
+RETURNING = {"MALLOC_MMAP_THRESHOLD_": str(2**16)}
 
 
-def ran(ranks, task, folder):
+def ran(ranks, task, folder, **environment):
     """Return what each rank of `task` found, started by torchrun."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks)]
     command += ["--master-port", "0", "--standalone", str(SCRIPT), task, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=PATH)
+    environment = PATH | environment
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 0, done.stderr
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(ranks)]
 
@@ -72,9 +76,10 @@ def test_what_is_sent(tmp_path, ranks):
 def test_memory_of_a_rank_falls_with_their_number(tmp_path):
     grown = {}
     for ranks in (1, 2, 4):
-        grown[ranks] = max(found["grown"] for found in ran(ranks, "memory", tmp_path))
+        found = ran(ranks, "memory", tmp_path, **RETURNING)
+        grown[ranks] = max(each["grown"] for each in found)
     # Two ranks need room for what is on its way, which one alone does not.
-    assert grown[4] < 0.6 * grown[1], grown
+    assert grown[2] < 0.8 * grown[1], grown
     assert grown[4] < 0.6 * grown[2], grown
 
 
