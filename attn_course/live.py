@@ -55,7 +55,7 @@ class Session:
     """
 
     def __init__(self):
-        self.scope = {"__name__": "__main__"}
+        self.scope = {"__name__": "__main__", "input": _no_input}
 
     def run(self, name: str, code: str, show: Callable[[str, str], object]) -> bool:
         """Run a cell and return whether it came to its end.
@@ -94,6 +94,10 @@ class Session:
         return eval(compile(ast.Expression(last.value), name, "eval"), self.scope)
 
 
+def _no_input(prompt: object = "") -> str:
+    raise RuntimeError("input: nothing can be typed into a running cell; write it into the code")
+
+
 def _shown(result: object) -> tuple[str, str]:
     html = getattr(result, "_repr_html_", None)
     return ("html", html()) if callable(html) else ("text", repr(result))
@@ -101,6 +105,8 @@ def _shown(result: object) -> tuple[str, str]:
 
 def _told(error: BaseException, name: str) -> str:
     """Return the traceback from the first line of the cell on; whoever called it stands above."""
+    if isinstance(error, ModuleNotFoundError):
+        error.add_note("Of the packages of the course only NumPy is here: use Jupyter for the others.")
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename != name:
         trace = trace.tb_next

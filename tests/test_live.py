@@ -95,7 +95,8 @@ def test_an_error_shows_the_lines_of_the_cell_alone():
             "class A:\n    def __repr__(self):\n        raise ValueError('no')\nA()",
             "ValueError: no",
         ),
-        ("import torch_of_another_name", "ModuleNotFoundError"),
+        ("import torch_of_another_name", "only NumPy is here: use Jupyter"),
+        ("input('x')", "RuntimeError: input: nothing can be typed into a running cell"),
         ("1\0", "SyntaxError"),
     ],
 )

@@ -42,12 +42,29 @@ def _join_signs(app, doctree):
 
 
 def _mark_choices(app, doctree):
-    """Tell the style sheet which folds are the choices of a question, and which one is right."""
+    """Group the choices of a question, and tell the style sheet which one is right."""
+    choices = []
     for fold in doctree.findall(lambda node: is_component(node, "dropdown")):
         title, text = fold[0].astext(), fold[1].astext()
         if title != "Answer" and text.startswith(("Right. ", "No. ")):
             kind = "choice-right" if text.startswith("Right") else "choice-wrong"
             fold["container_classes"] = ["choice", kind]
+            choices.append(fold)
+    groups = []
+    for fold in choices:
+        if groups and fold.parent.index(fold) == fold.parent.index(groups[-1][-1]) + 1:
+            groups[-1].append(fold)
+        else:
+            groups.append([fold])
+    for group in groups:
+        parent = group[0].parent
+        question = parent[parent.index(group[0]) - 1]
+        name = "Choices"
+        if isinstance(question, nodes.enumerated_list):
+            name += f" of question {question.get('start', 1) + len(question) - 1}"
+        beginning = f'<div role="group" aria-label="{name}">'
+        parent.insert(parent.index(group[0]), nodes.raw("", beginning, format="html"))
+        parent.insert(parent.index(group[-1]) + 1, nodes.raw("", "</div>", format="html"))
 
 
 def _name_imports(app, doctree):

@@ -133,7 +133,8 @@ def _bar(number: int) -> str:
         f'<button type="button" class="live-run" aria-label="Run {name}">Run</button>'
         f'<button type="button" class="live-stop" aria-label="Stop {name}" hidden>Stop</button>'
         f'<button type="button" class="live-reset" aria-label="Reset {name}" hidden>Reset</button>'
-        '<span class="live-says" role="status"></span></div>'
+        '<span class="live-says" role="status"></span>'
+        '<span class="live-progress" aria-hidden="true"></span></div>'
     )
 
 

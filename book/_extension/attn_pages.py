@@ -100,9 +100,25 @@ PUT_RIGHT = (
     ),
     # The title of the book lies outside every landmark.
     (
-        '<div id="pst-primary-sidebar"',
-        '<div id="pst-primary-sidebar" role="region" aria-label="Book"',
+        '<div id="pst-primary-sidebar" class=',
+        '<div id="pst-primary-sidebar" role="region" aria-label="Book" class=',
     ),
+    ('<dialog id="pst-search-dialog">', '<dialog id="pst-search-dialog" aria-label="Search">'),
+    (
+        '<dialog id="pst-primary-sidebar-modal">',
+        '<dialog id="pst-primary-sidebar-modal" aria-label="Contents of the book">',
+    ),
+    (
+        '<dialog id="pst-secondary-sidebar-modal">',
+        '<dialog id="pst-secondary-sidebar-modal" aria-label="Contents of the page">',
+    ),
+    # In the list of all pages, the one that is open.
+    (
+        '<a class="current reference internal" href="#">',
+        '<a class="current reference internal" href="#" aria-current="page">',
+    ),
+    # Who skips to the text goes on from there.
+    ('<main id="main-content" class=', '<main id="main-content" tabindex="-1" class='),
     # A list holds items.
     ('role="doc-biblioentry"', 'role="listitem"'),
 )

@@ -17,6 +17,51 @@ document.addEventListener("DOMContentLoaded", () => {
   }
 });
 
+// Say in a screen reader's voice what else is only seen.
+const attnSay = (() => {
+  let region = null;
+  document.addEventListener("DOMContentLoaded", () => {
+    region = document.createElement("div");
+    region.className = "visually-hidden";
+    region.setAttribute("role", "status");
+    document.querySelector("main").append(region);
+  });
+  return (text) => {
+    region.textContent = "";
+    setTimeout(() => (region.textContent = text), 50); // so that the same words are said again
+  };
+})();
+
+// What was copied, the colors that were chosen and what a search found are said, and the focus
+// stays where it was.
+document.addEventListener("DOMContentLoaded", () => {
+  document.querySelectorAll(".copybtn").forEach((button, number) => {
+    const cell = button.closest(".cell")?.querySelector("[data-cell]")?.dataset.cell;
+    const part = cell && button.closest(".cell_output") ? "output of " : "";
+    button.setAttribute("aria-label", `Copy ${part}${cell ?? `code ${number + 1}`}`);
+    button.addEventListener("click", () => {
+      setTimeout(() => {
+        button.focus({ preventScroll: true });
+        if (button.classList.contains("success")) attnSay("Copied");
+      });
+    });
+  });
+  const colors = document.querySelector(".theme-switch-button");
+  colors?.addEventListener("click", () => {
+    setTimeout(() => {
+      colors.focus();
+      attnSay(`Color mode: ${document.documentElement.dataset.mode}`);
+    });
+  });
+  const results = document.querySelector("#search-results");
+  if (!results) return;
+  let said = "";
+  new MutationObserver(() => {
+    const summary = results.querySelector(".search-summary")?.textContent.trim() ?? "";
+    if (summary !== said) attnSay((said = summary));
+  }).observe(results, { childList: true, subtree: true, characterData: true });
+});
+
 // What scrolls inside itself can be reached, and so scrolled, by the keyboard.
 document.addEventListener("DOMContentLoaded", () => {
   const wide = ".bd-article table, .bd-article .katex-display, .bd-article div.math";

@@ -3,7 +3,10 @@
 (() => {
   const megabytes = document.currentScript.dataset.megabytes;
   const workerAddress = new URL("live-worker.js", document.currentScript.src);
+  const root = new URL("..", document.currentScript.src); // of the book
   const kept = `attn-course ${location.pathname}`; // what a reader wrote here, in this browser alone
+
+  const loading = `Loading Python: ${megabytes} MB, once`;
 
   let worker = null; // the Python that is running or loading
   let ready = false; // whether it has loaded
@@ -30,6 +33,21 @@
     return pieces;
   }
 
+  // A card names pages to read again by their files; here they are links.
+  function linkPages(card) {
+    for (const code of card.querySelectorAll("code")) {
+      const [, path] = code.textContent.match(/^(book\/\w+\/\w+)$/) ?? [];
+      if (!path) continue;
+      const { href } = new URL(`${path}.html`, root);
+      const links = [...document.querySelectorAll(".bd-links a")];
+      const entry = links.find((link) => link.href.split(/[?#]/)[0] === href);
+      code.replaceWith(Object.assign(document.createElement("a"), {
+        href,
+        textContent: entry?.textContent ?? code.textContent,
+      }));
+    }
+  }
+
   class Cell {
     constructor(element, number) {
       this.element = element;
@@ -38,9 +56,11 @@
       this.name = this.bar.dataset.cell;
       [this.runButton, this.stopButton, this.resetButton] = this.bar.querySelectorAll("button");
       this.says = this.bar.querySelector(".live-says");
+      this.progress = this.bar.querySelector(".live-progress");
       this.pre = element.querySelector(".cell_input pre");
       this.code = this.pre.textContent.replace(/\n$/, "");
       this.output = element.querySelector(".cell_output");
+      this.nameOutput();
       this.stored = this.output ? [...this.output.childNodes] : null;
       this.runButton.addEventListener("click", () => run(this));
       this.stopButton.addEventListener("click", () => stop());
@@ -65,6 +85,11 @@
       if (this.editor.value !== this.code) this.edited();
       this.editor.addEventListener("input", () => this.edited());
       this.editor.addEventListener("keydown", (event) => this.pressed(event));
+    }
+
+    nameOutput() {
+      this.output?.setAttribute("role", "group");
+      this.output?.setAttribute("aria-label", `Output of ${this.name}`);
     }
 
     edited() {
@@ -113,6 +138,7 @@
       if (kind === "html") {
         shown.className = "output text_html";
         shown.innerHTML = text;
+        linkPages(shown);
       } else {
         shown.className = kind === "error" ? "output live-error" : "output stream";
         const last = this.output.lastElementChild;
@@ -132,6 +158,7 @@
         this.output = document.createElement("div");
         this.output.className = "cell_output docutils container";
         this.element.append(this.output);
+        this.nameOutput();
       }
       this.output.replaceChildren();
       const fold = this.output.closest("details");
@@ -155,8 +182,9 @@
       this.runButton.focus();
     }
 
-    say(text) {
-      this.says.textContent = text;
+    say(text, progress = "") {
+      if (this.says.textContent !== text) this.says.textContent = text;
+      this.progress.textContent = progress; // seen, and not read aloud at every step
     }
 
     running(is) {
@@ -181,7 +209,8 @@
   function heard(data) {
     if (data.total) {
       const percent = Math.round((100 * data.loaded) / data.total);
-      asked?.say(percent < 100 ? `Loading Python: ${percent}% of ${megabytes} MB` : "Starting Python");
+      if (percent < 100) asked?.say(loading, `${percent}%`);
+      else asked?.say("Starting Python");
     } else if (data.ready) {
       ready = true;
       asked?.say("Running");
@@ -227,7 +256,7 @@
     asked = cell;
     if (!worker) start();
     cell.running(true);
-    cell.say(ready ? "Running" : `Loading Python: ${megabytes} MB, once`);
+    cell.say(ready ? "Running" : loading);
     const answer = cell.checks && cells[cell.number - 1];
     const needed = cells
       .slice(0, cell.number)

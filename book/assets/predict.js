@@ -4,14 +4,18 @@
   const kept = `attn-course guesses ${location.pathname}`; // in this browser alone
   const guesses = attnKept.read(kept, {});
 
-  // Ask before `fold`, or say what was guessed.
-  function ask(fold, number) {
+  // Ask `question` before `fold`, or say what was guessed.
+  function ask(question, fold, number) {
     const form = document.createElement("form");
     form.className = "guess";
+    form.setAttribute("role", "group");
+    form.setAttribute("aria-label", `Prediction ${number + 1}`);
     form.innerHTML =
       '<label>Your guess <input type="text" autocomplete="off" required></label>' +
       "<button>Compare</button>" +
       '<button type="button">Show without a guess</button>';
+    question.id ||= `prediction-${number + 1}`;
+    form.querySelector("input").setAttribute("aria-describedby", question.id);
     const skip = form.querySelector('button[type="button"]');
     const said = Object.assign(document.createElement("p"), { className: "guessed" });
     said.setAttribute("role", "status");
@@ -57,7 +61,7 @@
     for (let near = 0; near < 4 && next; near += 1) {
       const fold = next.querySelector(":scope > details.below-input, :scope > details.above-input");
       if (fold?.querySelector(".cell_output")) {
-        ask(fold, number);
+        ask(strong.parentElement, fold, number);
         break;
       }
       next = next.nextElementSibling;

@@ -1,5 +1,7 @@
 """For everyone: by keyboard alone, at double size, in a narrow window, and without motion."""
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -115,3 +117,33 @@ def test_the_first_stop_leads_past_the_menus(visit):
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     assert page.evaluate("!!document.activeElement.closest('main')")
+
+
+def status(page):
+    return page.locator("main > [role=status]")
+
+
+def test_what_happens_is_said_and_the_focus_stays(visit):
+    page = visit("book/algorithm/masks.html")
+    for name, said in (("Copy cell 2", "Copied"), ("Color mode", r"Color mode: \w+")):
+        button = page.get_by_role("button", name=name, exact=True)
+        button.focus()
+        page.keyboard.press("Enter")
+        expect(status(page)).to_have_text(re.compile(said))
+        expect(button).to_be_focused()
+
+
+def test_a_search_says_what_it_found(visit):
+    page = visit("search.html?q=temperature")
+    expect(status(page)).to_contain_text(re.compile(r"found \d+ page"))
+
+
+def test_questions_and_outputs_have_names(visit):
+    page = visit("book/algorithm/masks.html")
+    group = page.get_by_role("group", name="Choices of question 3")
+    assert group.locator("details.choice").count() in (3, 4)
+    expect(page.get_by_role("group", name="Output of cell 2")).to_be_visible()
+    guess = page.get_by_role("group", name="Prediction 1").get_by_label("Your guess")
+    expect(guess).to_have_accessible_description(re.compile(r"^Predict\."))
+    here = page.locator(".bd-links [aria-current=page]")
+    expect(here).to_have_text("Masks")

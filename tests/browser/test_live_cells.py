@@ -1,6 +1,7 @@
 """Live cells in a real browser: loaded at the first Run, run, broken, stopped, kept."""
 
 import base64
+import re
 
 import numpy as np
 import pytest
@@ -146,6 +147,8 @@ def test_a_reader_comes_back_to_a_solved_exercise(visit):
     card = run(check)
     assert "not right yet" in card
     assert "The smallest case that shows it" in card
+    again = check.locator(".cell_output").get_by_role("link", name="A weight for everything")
+    expect(again.first).to_have_attribute("href", re.compile(r"/book/concepts/softmax\.html$"))
     write(
         answer,
         "from attn_course.reference import softmax as theirs\n\n"
