@@ -88,8 +88,10 @@ class Table:
 
     def _repr_html_(self) -> str:
         head = "".join(f'<th scope="col">{marked(name)}</th>' for name in self.rows[0])
-        lines = ("".join(f"<td>{marked(x)}</td>" for x in row.values()) for row in self.rows)
-        body = "".join(f"<tr>{line}</tr>" for line in lines)
+        body = ""
+        for name, *others in (row.values() for row in self.rows):
+            cells = "".join(f"<td>{marked(x)}</td>" for x in others)
+            body += f'<tr><th scope="row">{marked(name)}</th>{cells}</tr>'
         return (
             '<div style="overflow-x: auto"><table class="table">'
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"

@@ -175,8 +175,10 @@ def _on(text: str) -> str:
 
 def _bar(share: float) -> str:
     """Return a bar that fills `share` of its cell; it is a border, which every printer prints."""
-    style = f"width:{_plain(100 * share)}%;border-top:.8em solid {INK}"
-    return f'<td class="widget-bar"><div style="{style}"></div></td>'
+    width = f"{_plain(100 * share)}%"
+    style = f"width:{width};border-top:.8em solid {INK}"
+    bar = f'<div role="img" aria-label="{width}" style="{style}"></div>'
+    return f'<td class="widget-bar">{bar}</td>'
 
 
 def _svg(width: int, height: int, *shapes: str) -> str:

@@ -75,7 +75,7 @@ def test_a_table_has_a_column_for_each_key():
     assert repr(shown).splitlines()[2:] == ["| `masks` | 9 |", "| <b> | 12 |"]
     page = shown._repr_html_()
     assert '<th scope="col">topic</th><th scope="col">named</th>' in page
-    assert "<td><code>masks</code></td><td>9</td>" in page
+    assert '<th scope="row"><code>masks</code></th><td>9</td>' in page
     assert "<td>&lt;b&gt;</td>" in page
 
 

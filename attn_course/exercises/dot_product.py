@@ -177,8 +177,8 @@ WEIGHTS = (
     ),
     Slip(
         "overflow",
-        "Large scores overflow in exp. Subtract the largest score of each row first; the weights "
-        "stay the same.",
+        "The largest score of each row is not subtracted before exp. So large scores overflow, and "
+        "a query that may look nowhere gets 0 / 0, which is NaN instead of zeros.",
         "concepts/softmax",
     ),
     Slip(

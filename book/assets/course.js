@@ -118,3 +118,22 @@ document.addEventListener("DOMContentLoaded", () => {
   });
   table.before(said);
 });
+
+// A card names pages to read again by their files; here they are links.
+const attnLinkPages = (() => {
+  const root = new URL("..", document.currentScript.src); // of the book
+  return (card) => {
+    for (const code of card.querySelectorAll("code")) {
+      const [, path] = code.textContent.match(/^(book\/\w+\/\w+)$/) ?? [];
+      if (!path) continue;
+      const { href } = new URL(`${path}.html`, root);
+      const links = [...document.querySelectorAll(".bd-links a")];
+      const entry = links.find((link) => link.href.split(/[?#]/)[0] === href);
+      const textContent = entry?.textContent ?? code.textContent;
+      code.replaceWith(Object.assign(document.createElement("a"), { href, textContent }));
+    }
+  };
+})();
+document.addEventListener("DOMContentLoaded", () => {
+  document.querySelectorAll('section[aria-label^="Check of"]').forEach(attnLinkPages);
+});

@@ -3,7 +3,6 @@
 (() => {
   const megabytes = document.currentScript.dataset.megabytes;
   const workerAddress = new URL("live-worker.js", document.currentScript.src);
-  const root = new URL("..", document.currentScript.src); // of the book
   const kept = `attn-course ${location.pathname}`; // what a reader wrote here, in this browser alone
 
   const loading = `Loading Python: ${megabytes} MB, once`;
@@ -31,21 +30,6 @@
     }
     pieces.push(code.slice(last), "\n");
     return pieces;
-  }
-
-  // A card names pages to read again by their files; here they are links.
-  function linkPages(card) {
-    for (const code of card.querySelectorAll("code")) {
-      const [, path] = code.textContent.match(/^(book\/\w+\/\w+)$/) ?? [];
-      if (!path) continue;
-      const { href } = new URL(`${path}.html`, root);
-      const links = [...document.querySelectorAll(".bd-links a")];
-      const entry = links.find((link) => link.href.split(/[?#]/)[0] === href);
-      code.replaceWith(Object.assign(document.createElement("a"), {
-        href,
-        textContent: entry?.textContent ?? code.textContent,
-      }));
-    }
   }
 
   class Cell {
@@ -138,7 +122,7 @@
       if (kind === "html") {
         shown.className = "output text_html";
         shown.innerHTML = text;
-        linkPages(shown);
+        attnLinkPages(shown);
       } else {
         shown.className = kind === "error" ? "output live-error" : "output stream";
         const last = this.output.lastElementChild;

@@ -25,8 +25,11 @@
       .map((name) => (name ? `<th scope="col">${name}</th>` : "<td></td>"))
       .join("")}</tr></thead>${body(rows)}`;
   const lit = (text) => `<td${on}>${text}</td>`;
-  const bar = (share) =>
-    `<td class="widget-bar"><div style="width:${plain(100 * share)}%;border-top:.8em solid ${ink}"></div></td>`;
+  const bar = (share) => {
+    const width = `${plain(100 * share)}%`;
+    const style = `width:${width};border-top:.8em solid ${ink}`;
+    return `<td class="widget-bar"><div role="img" aria-label="${width}" style="${style}"></div></td>`;
+  };
   const svg = (width, height, shapes) =>
     `<svg viewBox="0 0 ${width} ${height}" width="${width}" aria-hidden="true" style="max-width:100%;height:auto">${shapes}</svg>`;
   const label = (x, y, color, text) =>
