@@ -76,7 +76,7 @@ def test_a_table_has_a_column_for_each_key():
     page = shown._repr_html_()
     assert '<th scope="col">topic</th><th scope="col">named</th>' in page
     assert '<th scope="row"><code>masks</code></th><td>9</td>' in page
-    assert "<td>&lt;b&gt;</td>" in page
+    assert '<th scope="row">&lt;b&gt;</th>' in page
 
 
 @pytest.mark.parametrize("rows", [[], [{"a": 1}, {"b": 1}]])
