@@ -106,7 +106,7 @@ def _shown(result: object) -> tuple[str, str]:
 def _told(error: BaseException, name: str) -> str:
     """Return the traceback from the first line of the cell on; whoever called it stands above."""
     if isinstance(error, ModuleNotFoundError):
-        error.add_note("Of the packages of the course only NumPy is here: use Jupyter for the others.")
+        error.add_note("Of the course's packages only NumPy is here: use Jupyter for the others.")
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename != name:
         trace = trace.tb_next

@@ -15,10 +15,11 @@ EMPTY = "There is nothing to check yet: the answer is not filled in, or it retur
 # Everything that the page around the card could color or align otherwise is set here: a page may
 # give code a color of its own, which is not readable on every background.
 CELL = "text-align: left; vertical-align: baseline; padding: 0.25em 0.6em; border: 0"
-HEAD = f"{CELL}; font-weight: 600; white-space: nowrap"
+HEAD = f"{CELL}; font-weight: 600; overflow-wrap: anywhere; width: 7em"
 TEXT = f"{CELL}; font-family: inherit; line-height: 1.4; overflow-wrap: anywhere"
-PLAIN = "margin: 0; padding: 0; border: 0; background: none; color: inherit; overflow: visible"
+PLAIN = "margin: 0; padding: 0; border: 0; background: none; color: inherit; overflow-x: auto"
 NUMBERS = f"{PLAIN}; font-size: 0.9em; line-height: 1.35; white-space: pre"
+SHORT = 30  # characters that have room on a phone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,18 +112,24 @@ class Report:
 
 
 def _table(rows: dict[str, str]) -> str:
-    """Return `rows` as a table: sentences wrap, numbers keep their columns and scroll."""
+    """Return `rows` as a table: sentences wrap, numbers keep their columns and scroll.
+
+    What may scroll can be reached by the keyboard.
+    """
     lines = []
     for name, text in rows.items():
         if name in ("case", "problem"):
             cell = f'<td style="{TEXT}">{_escaped(text)}</td>'
         else:
-            cell = f'<td style="{CELL}"><pre style="{NUMBERS}">{_escaped(text)}</pre></td>'
+            wide = max(map(len, text.splitlines())) > SHORT
+            pre = f'<pre style="{NUMBERS}"{" tabindex=0" * wide}>{_escaped(text)}</pre>'
+            cell = f'<td style="{CELL}">{pre}</td>'
         lines.append(f'<tr><th scope="row" style="{HEAD}">{_escaped(name)}</th>{cell}</tr>')
-    return (
-        '<div style="overflow-x: auto"><table style="border-collapse: collapse; margin: 0; '
-        f'font-size: inherit; color: inherit">{"".join(lines)}</table></div>'
+    style = (
+        "display: table; table-layout: fixed; width: 100%; margin: 0; border-collapse: collapse; "
+        "font-size: inherit; color: inherit"
     )
+    return f'<table style="{style}">{"".join(lines)}</table>'
 
 
 def _marked(text: str) -> str:
