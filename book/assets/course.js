@@ -62,6 +62,21 @@ document.addEventListener("DOMContentLoaded", () => {
   }).observe(results, { childList: true, subtree: true, characterData: true });
 });
 
+// Sections below the screen are laid out when the page stands, one in each idle moment, so that
+// what asks where things are, such as a tool for the disabled, hears no places that are guesses.
+addEventListener("load", () => {
+  const whenIdle = window.requestIdleCallback ?? setTimeout;
+  const waiting = [...document.querySelectorAll(".bd-article > section > section")];
+  const next = () => {
+    const section = waiting.shift();
+    if (!section) return;
+    section.style.contentVisibility = "visible";
+    section.getBoundingClientRect(); // now, in this moment
+    whenIdle(next);
+  };
+  whenIdle(next);
+});
+
 // What scrolls inside itself can be reached, and so scrolled, by the keyboard.
 document.addEventListener("DOMContentLoaded", () => {
   const wide = ".bd-article table, .bd-article .katex-display, .bd-article div.math";
