@@ -15,7 +15,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constr
 NBVAL = $(BIN)/python -m pytest --nbval --nbval-current-env -n 2 --dist loadfile book
 
 .DEFAULT_GOAL := help
-.PHONY: help book pdf epub serve test test-notebooks browser-test notebooks exercises kill-rate lab lint applications tuning bench bench-gpu pages \
+.PHONY: help book pdf epub serve test test-notebooks browser-test notebooks exercises kill-rate lab lint applications tuning bench bench-ring bench-gpu pages \
   planted-bugs lock clean
 
 help:  ## Say what each command does.
@@ -70,6 +70,9 @@ tuning: $(VENV)/test.stamp  ## Measure each setting of attention, and search (re
 
 bench: $(VENV)/test.stamp  ## Time and weigh attention on this machine (some ten minutes).
 	$(BIN)/python benchmarks/bench_cpu.py
+
+bench-ring: $(VENV)/test.stamp  ## Time and weigh ring attention on one to four processes (some three minutes).
+	$(BIN)/python benchmarks/bench_ring.py
 
 bench-gpu: $(VENV)/test.stamp  ## Time attention on this machine's CUDA device (resumes).
 	$(BIN)/python benchmarks/bench_gpu.py

@@ -38,3 +38,29 @@ def test_addresses_switch_on_launch_buttons_and_previews(tmp_path):
         assert (picture is not None) is expected
         if picture:
             assert (tmp_path / "_build/html" / picture[1]).stat().st_size > 1000
+
+
+WITHOUT = """
+import inspect, sys
+sys.path[:0] = sys.argv[1:]
+from attn_book import _StandInForTorch
+sys.meta_path.insert(0, _StandInForTorch())
+from attn_course import fast
+from attn_course.fast import kernels, ring
+from attn_course.fast.kernels import steps
+for documented in (fast.alibi_slopes, kernels.flash_attention, steps.step, ring.Ring):
+    print(inspect.signature(documented))
+"""
+
+
+def test_signatures_are_read_without_torch_and_triton():
+    """As where only the book is built."""
+    paths = ROOT / "book" / "_extension", ROOT / "book"
+    told = [
+        subprocess.check_output([sys.executable, "-c", code, *paths], text=True)
+        for code in (WITHOUT, WITHOUT.replace("sys.meta_path", "[]"))
+    ]
+    without, with_them = (shown.splitlines() for shown in told)
+    assert without[0].startswith("(heads: int, *, device: torch.device | str | None = None")
+    assert without[:3] == with_them[:3]
+    assert without[3] == "(group: torch.distributed.ProcessGroup | None = None)"

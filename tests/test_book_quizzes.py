@@ -7,7 +7,7 @@ from book_text import parser, read
 from execute import pages
 
 ROOMS = ("background", "concepts", "algorithm", "outlook")
-EXAMPLES = ("first_example", "second_example", "tuning")
+EXAMPLES = ("first_example", "second_example", "tuning", "gpu")
 PAGES = [path for path in pages() if path.parent.name in ROOMS or path.stem in EXAMPLES]
 VERDICTS = ("Right.", "No.")
 

@@ -598,16 +598,16 @@ def test_inputs_need_not_be_contiguous(library):
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_feed_forward_modules_are_the_functions(bias):
+def test_feed_forward_modules_are_the_functions(bias, device):
     torch.manual_seed(0)
-    x = torch.randn(2, 5, 3)
-    network = fast.FeedForward(3, 7, fast.gelu, bias=bias)
+    x = torch.randn(2, 5, 3, device=device)
+    network = fast.FeedForward(3, 7, fast.gelu, bias=bias).to(device)
     up, down = network.up, network.down
-    zeros = (torch.zeros(7), torch.zeros(3))
+    zeros = (x.new_zeros(7), x.new_zeros(3))
     b_1, b_2 = (up.bias, down.bias) if bias else zeros
     expected = fast.feed_forward(x, up.weight.T, b_1, down.weight.T, b_2, fast.gelu)
     torch.testing.assert_close(network(x), expected)
-    gated = fast.SwiGLU(3, 7)
+    gated = fast.SwiGLU(3, 7).to(device)
     matrices = (gated.gate.weight.T, gated.up.weight.T, gated.down.weight.T)
     torch.testing.assert_close(gated(x), fast.swiglu(x, *matrices))
     assert len(list(gated.parameters())) == 3

@@ -108,12 +108,18 @@ def _start_formula_server(rundir, timeout):
 
 
 class _Class(type):
-    """The type of empty classes. One may stand for a module, such as `nn`: it has classes too."""
+    """The type of empty classes. One may stand for a module, such as `nn`: it has classes too.
+
+    Or for a function, such as a decorator: whatever is called returns an empty class again.
+    """
 
     def __getattr__(cls, name):
-        if not name[0].isupper():
+        if name.startswith("_"):
             raise AttributeError(name)
         return _Class(name, (), {"__module__": f"{cls.__module__}.{cls.__name__}"})
+
+    def __call__(cls, *args, **kwargs):
+        return cls
 
 
 class _StandIn(ModuleType):
@@ -128,13 +134,14 @@ class _StandIn(ModuleType):
 
 
 class _StandInForTorch(MetaPathFinder, Loader):
-    """Imports a stand-in for torch, so that the signatures of `fast` can be read without it.
+    """Imports stand-ins for torch and Triton, so that signatures of `fast` can be read without.
 
     autodoc's own mocks are no classes, and annotations of shapes must be made of classes.
     """
 
     def find_spec(self, name, path=None, target=None):
-        return ModuleSpec(name, self) if name.partition(".")[0] == "torch" else None
+        missing = name.partition(".")[0] in ("torch", "triton")
+        return ModuleSpec(name, self) if missing else None
 
     def create_module(self, spec):
         return _StandIn(spec.name)
