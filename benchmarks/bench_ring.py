@@ -23,7 +23,7 @@ from measure import CLEAR, THREADS, machine, peak
 from attn_course.fast import ring
 
 RESULTS = Path(__file__).parent / "results" / "ring.json"
-RANKS, TOKENS, ROUNDS = (1, 2, 3, 4), (1536, 3072, 6144), 5
+RANKS, TOKENS, ROUNDS = (1, 2, 3, 4), (1536, 3072, 6144), 6  # rounds of the longest
 HEADS, WIDTH = 4, 64
 MESSAGES = [2**n for n in range(16, 25)]  # bytes
 # glibc keeps freed arrays below 32 MB for later ones; a process with this gives them back, and
@@ -38,7 +38,7 @@ def passes(circle, tokens):
     q, k, v, grad = (torch.randn(HEADS, own, WIDTH) for _ in range(4))
     inputs = [x.requires_grad_() for x in (q, k, v)]
     times, sent = {"forward": [], "backward": []}, {}
-    for _ in range(ROUNDS):
+    for _ in range(ROUNDS * TOKENS[-1] // tokens):  # short ones are disturbed more
         before, start = circle.sent, time.process_time()
         output = ring.ring_attention(*inputs, ring=circle)
         middle, half = circle.sent, time.process_time()
@@ -83,7 +83,7 @@ def on_this_rank(task, folder):
     """Measure as one of the ranks that torchrun started."""
     torch.set_num_threads(1)
     with ring.process_group() as circle:
-        passes(circle, 64)  # loads what is loaded at the first call
+        passes(circle, TOKENS[0])  # loads what is loaded at the first call
         if task == "passes":
             found = {tokens: passes(circle, tokens) for tokens in TOKENS}
         elif task == "memory":
