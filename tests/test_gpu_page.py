@@ -3,10 +3,13 @@
 import json
 
 import pytest
-from bench_gpu import cases
 from book_text import ROOT, read
 
 from attn_course import notebook
+
+pytest.importorskip("triton", reason="Triton is for Linux")
+from bench_gpu import cases
+
 from attn_course.fast.kernels import steps, tuning
 
 CELLS = [cell.source for cell in read(ROOT / "book/code/gpu.ipynb").cells]

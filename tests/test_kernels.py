@@ -5,15 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import triton
-import triton.language as tl
 from measure import in_own_process
 from tolerance import as_float64, assert_as_exact_as_plain
 
 from attn_course import reference
-from attn_course.fast import kernels
-from attn_course.fast.kernels import flash, steps
-from attn_course.fast.kernels.tuning import INTERPRETED
+
+triton = pytest.importorskip("triton", reason="Triton is for Linux")
+import triton.language as tl  # noqa: E402
+
+from attn_course.fast import kernels  # noqa: E402
+from attn_course.fast.kernels import flash, steps  # noqa: E402
+from attn_course.fast.kernels.tuning import INTERPRETED  # noqa: E402
 
 DEVICE = "cpu" if INTERPRETED else "cuda"
 HALVES = [torch.float16] if INTERPRETED else [torch.float16, torch.bfloat16]
