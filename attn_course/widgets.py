@@ -239,11 +239,12 @@ spread out as 2.04 equal weights.
         _row(f"key {n}", score, _bar(weight), fixed(weight, 3))
         for n, (score, weight) in enumerate(zip(typed, weights, strict=True), 1)
     ]
-    rows.append(_row("equal weights", "", _bar(math.exp(spread) / 3), fixed(math.exp(spread), 2)))
+    many = math.exp(spread)
+    rows.append(_row("equal weights, of 3", "", _bar(many / 3), fixed(many, 2)))
     says = (
         f"Scores {_list(typed)} at temperature {_typed(temperature)}: weights "
         f"{_list([fixed(weight, 3) for weight in weights])}. Entropy {fixed(spread, 3)}: "
-        f"as spread out as {fixed(math.exp(spread), 2)} equal weights."
+        f"as spread out as {fixed(many, 2)} equal weights."
     )
     view = _table(["", "score", "share", "weight"], rows)
     return Widget("temperature", "Temperature and entropy", TEMPERATURE, state, view, says)

@@ -106,8 +106,8 @@ class Report:
             parts.append(_table(self.evidence.rows()))
         parts += [f'<p style="margin: 0.4em 0">{_marked(remark)}</p>' for remark in self.remarks]
         return (
-            f'<section aria-label="Check of {name}" style="margin: 0.5em 0; padding: 0 0 0 1em; '
-            f'border-left: 0.3em solid {color}">{"".join(parts)}</section>'
+            f'<div role="group" aria-label="Check of {name}" style="margin: 0.5em 0; '
+            f'padding: 0 0 0 1em; border-left: 0.3em solid {color}">{"".join(parts)}</div>'
         )
 
 

@@ -220,8 +220,8 @@ def ring_attention(
         softcap: bounds the scores to ±softcap by tanh, before the mask.
         ring: counts what is sent; one of all ranks if None.
 
-    Each rank sends its keys and values ranks - 1 times forward, and in the backward pass once more,
-    with their gradients.
+    Each rank sends, in bytes, ranks - 1 times what its keys and values take, and in the backward
+    pass once more, with their gradients in float32 or wider, ranks times.
 
     Raises:
         TypeError: as `grouped_query_attention`, or `causal` is no bool.

@@ -67,6 +67,14 @@ def _mark_choices(app, doctree):
         parent.insert(parent.index(group[-1]) + 1, nodes.raw("", "</div>", format="html"))
 
 
+def _head_rows(app, doctree):
+    """Make the first cell of each row of a table the name of the row."""
+    for group in doctree.findall(nodes.tgroup):
+        columns = [child for child in group if isinstance(child, nodes.colspec)]
+        if len(columns) > 1:
+            columns[0]["stub"] = 1
+
+
 def _name_imports(app, doctree):
     """Tell folds that hold imports, which nobody need open, from those that hold a program."""
     label = "Show imports"
@@ -211,4 +219,5 @@ def setup(app):
     app.connect("doctree-read", _join_signs)
     app.connect("doctree-read", _mark_choices)
     app.connect("doctree-read", _name_imports)
+    app.connect("doctree-read", _head_rows)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -112,6 +112,12 @@ PUT_RIGHT = (
         '<dialog id="pst-secondary-sidebar-modal">',
         '<dialog id="pst-secondary-sidebar-modal" aria-label="Contents of the page">',
     ),
+    # What the menu of downloads does.
+    (
+        'title="Download source file"\n',
+        'title="Download source file" aria-label="Notebook (.ipynb), in a new tab"\n',
+    ),
+    ('title="Print to PDF"\n', 'title="Print to PDF" aria-label="Print, or save as .pdf"\n'),
     # In the list of all pages, the one that is open.
     (
         '<a class="current reference internal" href="#">',

@@ -6,11 +6,18 @@ document.addEventListener("DOMContentLoaded", () => {
     "click",
     (event) => {
       opener = event.target.closest(".sidebar-toggle, .search-button__button") ?? opener;
+      setTimeout(() => {
+        if (!document.querySelector("dialog[open]")) opener = null;
+      });
     },
     true,
   );
   for (const dialog of document.querySelectorAll("dialog")) {
-    dialog.addEventListener("close", () => setTimeout(() => opener?.focus()));
+    dialog.addEventListener("close", () => {
+      const last = opener;
+      opener = null; // the next may be opened by a key, and then the browser knows where it was
+      setTimeout(() => last?.focus());
+    });
     dialog.addEventListener("click", (event) => {
       if (event.target.closest('a[href^="#"]')) dialog.close();
     });
@@ -32,27 +39,62 @@ const attnSay = (() => {
   };
 })();
 
-// What was copied, the colors that were chosen and what a search found are said, and the focus
-// stays where it was.
+// Code and outputs have names: live cells their own, all others are numbered. What was copied, the
+// colors that were chosen, whether the contents are shown and what a search found are said, and the
+// focus stays where it was.
 document.addEventListener("DOMContentLoaded", () => {
-  document.querySelectorAll(".copybtn").forEach((button, number) => {
-    const cell = button.closest(".cell")?.querySelector("[data-cell]")?.dataset.cell;
-    const part = cell && button.closest(".cell_output") ? "output of " : "";
-    button.setAttribute("aria-label", `Copy ${part}${cell ?? `code ${number + 1}`}`);
-    button.addEventListener("click", () => {
-      setTimeout(() => {
-        button.focus({ preventScroll: true });
-        if (button.classList.contains("success")) attnSay("Copied");
-      });
-    });
-  });
-  const colors = document.querySelector(".theme-switch-button");
-  colors?.addEventListener("click", () => {
+  const names = new Map();
+  let listings = 0;
+  const nameOf = (element) => {
+    const cell = element.closest(".cell") ?? element.closest(".highlight");
+    const own = cell.querySelector("[data-cell]")?.dataset.cell;
+    if (!names.has(cell)) names.set(cell, own ?? `listing ${(listings += 1)}`);
+    return (element.closest(".cell_output") ? "output of " : "") + names.get(cell);
+  };
+  for (const pre of document.querySelectorAll(".bd-article pre")) {
+    const name = nameOf(pre);
+    pre.dataset.name = name;
+    pre.parentElement.querySelector(".copybtn")?.setAttribute("aria-label", `Copy ${name}`);
+  }
+  for (const output of document.querySelectorAll(".bd-article .cell_output")) {
+    output.setAttribute("role", "group");
+    output.setAttribute("aria-label", `Output of ${nameOf(output).replace("output of ", "")}`);
+  }
+  const stay = (button, say) =>
     setTimeout(() => {
-      colors.focus();
-      attnSay(`Color mode: ${document.documentElement.dataset.mode}`);
+      if (document.querySelector("dialog[open]")) return;
+      button.focus({ preventScroll: true });
+      say();
     });
-  });
+  for (const button of document.querySelectorAll(".copybtn")) {
+    button.addEventListener("click", () =>
+      stay(button, () => button.classList.contains("success") && attnSay("Copied")),
+    );
+  }
+  const colors = document.querySelector(".theme-switch-button");
+  const named = () => `Color mode: ${document.documentElement.dataset.mode}`;
+  colors?.setAttribute("aria-label", named());
+  colors?.addEventListener("click", () =>
+    stay(colors, () => {
+      colors.setAttribute("aria-label", named());
+      attnSay(named());
+    }),
+  );
+  const full = document.querySelector(".btn-fullscreen-button");
+  const pressed = () => full?.setAttribute("aria-pressed", !!document.fullscreenElement);
+  pressed();
+  document.addEventListener("fullscreenchange", pressed);
+  const sidebar = document.querySelector("#pst-primary-sidebar");
+  const shown = () => (sidebar.classList.contains("pst-sidebar-hidden") ? "hidden" : "shown");
+  // The theme lets no click on this button come through.
+  document.addEventListener(
+    "click",
+    (event) => {
+      const button = event.target.closest(".primary-toggle");
+      if (button) stay(button, () => attnSay(`Contents ${shown()}`));
+    },
+    true,
+  );
   const results = document.querySelector("#search-results");
   if (!results) return;
   let said = "";
@@ -77,6 +119,18 @@ addEventListener("load", () => {
   whenIdle(next);
 });
 
+// An excerpt of a page that was found is of its text, without menus, buttons and second copies of
+// formulas.
+document.addEventListener("DOMContentLoaded", () => {
+  if (typeof Search === "undefined") return;
+  const chrome = ".headerlink, .live-bar, .katex-html, annotation, summary, script, style";
+  Search.htmlToText = (html) => {
+    const article = new DOMParser().parseFromString(html, "text/html").querySelector("article");
+    article?.querySelectorAll(chrome).forEach((element) => element.remove());
+    return article?.textContent ?? "";
+  };
+});
+
 // What scrolls inside itself can be reached, and so scrolled, by the keyboard.
 document.addEventListener("DOMContentLoaded", () => {
   const wide = ".bd-article table, .bd-article .katex-display, .bd-article div.math";
@@ -84,6 +138,11 @@ document.addEventListener("DOMContentLoaded", () => {
     for (const element of document.querySelectorAll(wide)) {
       if (element.scrollWidth > element.clientWidth) element.tabIndex = 0;
       else element.removeAttribute("tabindex");
+    }
+    // The theme does so with code.
+    for (const pre of document.querySelectorAll(".bd-article pre[tabindex='0'][data-name]")) {
+      pre.setAttribute("role", "group");
+      pre.setAttribute("aria-label", pre.dataset.name);
     }
   };
   mark();
@@ -150,5 +209,5 @@ const attnLinkPages = (() => {
   };
 })();
 document.addEventListener("DOMContentLoaded", () => {
-  document.querySelectorAll('section[aria-label^="Check of"]').forEach(attnLinkPages);
+  document.querySelectorAll('[aria-label^="Check of"]').forEach(attnLinkPages);
 });

@@ -5,6 +5,8 @@
   const workerAddress = new URL("live-worker.js", document.currentScript.src);
   const kept = `attn-course ${location.pathname}`; // what a reader wrote here, in this browser alone
 
+  const SPOKEN = 150; // characters of an output that are said
+  const counted = (number) => (number === 1 ? "another cell" : `${number} other cells`);
   const loading = `Loading Python: ${megabytes} MB, once`;
 
   let worker = null; // the Python that is running or loading
@@ -44,7 +46,6 @@
       this.pre = element.querySelector(".cell_input pre");
       this.code = this.pre.textContent.replace(/\n$/, "");
       this.output = element.querySelector(".cell_output");
-      this.nameOutput();
       this.stored = this.output ? [...this.output.childNodes] : null;
       this.runButton.addEventListener("click", () => run(this));
       this.stopButton.addEventListener("click", () => stop());
@@ -69,11 +70,6 @@
       if (this.editor.value !== this.code) this.edited();
       this.editor.addEventListener("input", () => this.edited());
       this.editor.addEventListener("keydown", (event) => this.pressed(event));
-    }
-
-    nameOutput() {
-      this.output?.setAttribute("role", "group");
-      this.output?.setAttribute("aria-label", `Output of ${this.name}`);
     }
 
     edited() {
@@ -141,8 +137,9 @@
       if (!this.output) {
         this.output = document.createElement("div");
         this.output.className = "cell_output docutils container";
+        this.output.setAttribute("role", "group");
+        this.output.setAttribute("aria-label", `Output of ${this.name}`);
         this.element.append(this.output);
-        this.nameOutput();
       }
       this.output.replaceChildren();
       const fold = this.output.closest("details");
@@ -166,9 +163,25 @@
       this.runButton.focus();
     }
 
-    say(text, progress = "") {
-      if (this.says.textContent !== text) this.says.textContent = text;
-      this.progress.textContent = progress; // seen, and not read aloud at every step
+    // `heard` is for who does not see what stands below, `progress` for who does not listen.
+    say(text, { heard = "", progress = "" } = {}) {
+      if (this.says.textContent !== text + heard) {
+        const aside = Object.assign(document.createElement("span"), { textContent: heard });
+        aside.className = "visually-hidden";
+        this.says.replaceChildren(text, aside);
+      }
+      this.progress.textContent = progress;
+    }
+
+    // What a reader hears of the output: the verdict of a check, the last line of an error, or all
+    // that is short.
+    get heard() {
+      const texts = this.output ? [...this.output.children] : [];
+      const card = this.output?.querySelector("[aria-label^='Check of'] strong");
+      if (card) return `. ${card.textContent}`;
+      const shown = texts.map((each) => each.textContent.trim()).filter(Boolean).join(" ");
+      if (texts.at(-1)?.matches(".live-error")) return `. ${shown.split("\n").at(-1)}`;
+      return shown && shown.length <= SPOKEN ? `. ${shown}` : "";
     }
 
     running(is) {
@@ -193,7 +206,7 @@
   function heard(data) {
     if (data.total) {
       const percent = Math.round((100 * data.loaded) / data.total);
-      if (percent < 100) asked?.say(loading, `${percent}%`);
+      if (percent < 100) asked?.say(loading, { progress: `${percent}%` });
       else asked?.say("Starting Python");
     } else if (data.ready) {
       ready = true;
@@ -250,7 +263,7 @@
     for (const next of [...needed, cell]) {
       if (next === answer) await forget(cell.checks);
       if (asked !== cell) return; // stopped, and another run may have begun
-      if (ready && next !== cell) cell.say(`Running ${next.name} first`);
+      if (ready && next !== cell) cell.say(`Running ${counted(needed.length)} first`);
       const ended = await runOne(next);
       if (asked !== cell) return;
       if (ended) ran.add(next);
@@ -260,14 +273,15 @@
         return finish(`No verdict: ${next.name} ended with an error, shown below it.`);
       }
     }
-    finish(failed.length ? `Ended with an error: ${failed.join(", ")}` : "Done");
+    const says = failed.length ? `Ended with an error: ${failed.join(", ")}` : "Done";
+    finish(says, cell.heard);
   }
 
-  function finish(says) {
+  function finish(says, heard = "") {
     const cell = asked;
     asked = busy = null;
     cell?.running(false);
-    cell?.say(says);
+    cell?.say(says, { heard });
   }
 
   function stop(says = `Stopped in ${busy?.cell.name ?? asked.name}.`) {

@@ -62,7 +62,7 @@
       const entropy = -sum(weights.map((a) => (a ? a * Math.log(a) : 0)));
       const many = Math.exp(entropy);
       const rows = weights.map((a, n) => row(`key ${n + 1}`, [scores[n], bar(a), fixed(a, 3)]));
-      rows.push(row("equal weights", ["", bar(many / 3), fixed(many, 2)]));
+      rows.push(row("equal weights, of 3", ["", bar(many / 3), fixed(many, 2)]));
       return [
         table(["", "score", "share", "weight"], rows),
         `Scores ${list(scores)} at temperature ${typed(temperature)}: weights ` +

@@ -125,17 +125,35 @@ def status(page):
 
 def test_what_happens_is_said_and_the_focus_stays(visit):
     page = visit("book/algorithm/masks.html")
-    for name, said in (("Copy cell 2", "Copied"), ("Color mode", r"Color mode: \w+")):
-        button = page.get_by_role("button", name=name, exact=True)
+    for name, said in (
+        ("Copy cell 2", "Copied"),
+        (re.compile("Color mode"), r"Color mode: \w+"),
+        ("Toggle primary sidebar", "Contents hidden"),
+        ("Toggle primary sidebar", "Contents shown"),
+    ):
+        button = page.get_by_role("button", name=name, exact=True).filter(visible=True)
         button.focus()
         page.keyboard.press("Enter")
-        expect(status(page)).to_have_text(re.compile(said))
+        expect(status(page)).to_have_text(re.compile(f"^{said}$"))
         expect(button).to_be_focused()
 
 
 def test_a_search_says_what_it_found(visit):
     page = visit("search.html?q=temperature")
     expect(status(page)).to_contain_text(re.compile(r"found \d+ page"))
+    excerpts = page.locator("#search-results .context").all_inner_texts()
+    assert len(excerpts) > 5
+    assert not any(".ipynb" in each or "RunStop" in each for each in excerpts)
+
+
+def test_search_gives_the_focus_back(visit):
+    page = visit("book/algorithm/masks.html")
+    page.get_by_role("button", name="Toggle primary sidebar").filter(visible=True).click()
+    page.get_by_role("button", name="Run cell 2").focus()
+    page.keyboard.press("Control+k")
+    expect(page.get_by_role("dialog", name="Search")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Run cell 2")).to_be_focused()
 
 
 def test_questions_and_outputs_have_names(visit):
@@ -143,6 +161,9 @@ def test_questions_and_outputs_have_names(visit):
     group = page.get_by_role("group", name="Choices of question 3")
     assert group.locator("details.choice").count() in (3, 4)
     expect(page.get_by_role("group", name="Output of cell 2")).to_be_visible()
+    names = page.locator(".copybtn").evaluate_all("all => all.map(e => e.ariaLabel)")
+    assert len(set(names)) == len(names) > 10
+    expect(page.locator("article table").last.locator("tbody th").first).to_be_attached()
     guess = page.get_by_role("group", name="Prediction 1").get_by_label("Your guess")
     expect(guess).to_have_accessible_description(re.compile(r"^Predict\."))
     here = page.locator(".bd-links [aria-current=page]")

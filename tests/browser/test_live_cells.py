@@ -79,7 +79,7 @@ def test_a_cell_is_run_broken_stopped_and_reset(opened):
 
     cell.locator(".live-run").click()
     expect(cell.locator(".live-says")).to_contain_text(" MB")  # how much it will load
-    expect(cell.locator(".live-says")).to_have_text("Done", timeout=LOADED)
+    expect(cell.locator(".live-says")).to_have_text(re.compile("^Done"), timeout=LOADED)
     assert cell.locator(".cell_output").inner_text() == stored
     loaded = [url for url in asked if "/live/" in url]
     assert len(loaded) == len(set(loaded))
@@ -147,6 +147,7 @@ def test_a_reader_comes_back_to_a_solved_exercise(visit):
     card = run(check)
     assert "not right yet" in card
     assert "The smallest case that shows it" in card
+    expect(check.locator("[role=status]")).to_have_text("Done. softmax: not right yet")
     again = check.locator(".cell_output").get_by_role("link", name="A weight for everything")
     expect(again.first).to_have_attribute("href", re.compile(r"/book/concepts/softmax\.html$"))
     write(
