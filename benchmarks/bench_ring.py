@@ -9,6 +9,7 @@ model and checks it.
     python benchmarks/bench_ring.py
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -129,7 +130,11 @@ def main():
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        on_this_rank(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("task", nargs="?", choices=("passes", "memory", "messages"))
+    parser.add_argument("folder", nargs="?", help="where a rank that torchrun started writes")
+    options = parser.parse_args()
+    if options.folder:
+        on_this_rank(options.task, options.folder)
     else:
         main()

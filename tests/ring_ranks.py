@@ -93,17 +93,35 @@ def memory(circle):
 
 
 def refused(circle):
-    """Return what each rank says to arrays that do not fit together."""
-    uneven = torch.ones(1, 2 - circle.rank, 4)
-    wide = torch.ones(1, 2, 4 + circle.rank)
-    typed = torch.ones(1, 2, 4, dtype=torch.float32 if circle.rank else torch.float64)
+    """Return what each rank says to what does not fit together."""
+    x, odd = torch.ones(1, 2, 4), circle.rank == 1
+    uneven, wide = torch.ones(1, 2 - circle.rank, 4), torch.ones(1, 2, 4 + circle.rank)
+    typed = x.float() if odd else x.double()
+    calls = {
+        "tokens": lambda: ring.ring_attention(uneven, uneven, uneven, ring=circle),
+        "width": lambda: ring.ring_attention(wide, wide, wide, ring=circle),
+        "dtype": lambda: ring.ring_attention(typed, typed, typed, ring=circle),
+        "causal": lambda: ring.ring_attention(x, x, x, causal=odd, ring=circle),
+        "scale": lambda: ring.ring_attention(x, x, x, scale=1.5 if odd else None, ring=circle),
+        "layout": lambda: ring.gathered_attention(
+            x, x, x, layout=ring.LAYOUTS[circle.rank], ring=circle
+        ),
+        "call": lambda: ring.unshard(x, ring=circle) if odd else attend(x, circle),
+        "rows": lambda: ring.unshard(wide, ring=circle),
+        "row dtype": lambda: ring.unshard(typed.int() if odd else typed, ring=circle),
+        "row tokens": lambda: ring.unshard(uneven, ring=circle),
+    }
     found = {}
-    for name, x in {"tokens": uneven, "width": wide, "dtype": typed}.items():
+    for name, call in calls.items():
         try:
-            ring.ring_attention(x, x, x, ring=circle)
+            call()
         except ValueError as error:
             found[name] = str(error)
     return found
+
+
+def attend(x, circle):
+    return ring.ring_attention(x, x, x, ring=circle)
 
 
 def lost(circle):

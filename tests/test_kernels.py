@@ -289,6 +289,16 @@ def test_decoding(queries, window, dtype):
         assert_as_exact_as_plain(found[n : n + 1], textbook(*one, mask, 3.0), expected)
 
 
+@pytest.mark.parametrize("unused", [float("nan"), float("inf")])
+def test_what_unused_room_of_a_cache_holds_does_not_count(unused):
+    q, k, v = drawn(1, 40)
+    lengths = torch.tensor([10, 33], device=DEVICE)
+    expected = kernels.flash_decoding(q, k, v, lengths)
+    for n, length in enumerate(lengths.tolist()):
+        k[n, :, length:] = v[n, :, length:] = unused
+    assert torch.equal(kernels.flash_decoding(q, k, v, lengths), expected)
+
+
 def test_decoding_without_lengths_and_with_an_empty_cache():
     q, k, v = drawn(2, 40)
     assert torch.allclose(
@@ -363,6 +373,11 @@ def test_bad_arguments(name, given, options, error, message):
             r"lengths has shape \(3,\), expected \(2,\)",
         ),
         (lambda: kernels.flash_decoding(Q, K, V, torch.ones(2)), TypeError, "lengths has dtype"),
+        (
+            lambda: kernels.flash_decoding(Q, K, V, torch.tensor([-1, 6])),
+            ValueError,
+            "lengths goes from -1 to 6, expected from 0 to 5",
+        ),
         (
             lambda: kernels.flash_decoding(torch.zeros(2, 8, 65, 16), K, V),
             ValueError,

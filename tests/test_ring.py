@@ -84,12 +84,20 @@ def test_memory_of_a_rank_falls_with_their_number(tmp_path):
 
 
 def test_ranks_that_do_not_fit_together_are_all_told(tmp_path):
+    layout = "the ranks hold [2, 1] tokens; a zigzag layout of 3 gives them [1, 2]"
+    differ = {
+        "width": "shape of q is (1, tokens, 5) on rank 1 and (1, tokens, 4) on rank 0",
+        "dtype": "dtype is torch.float32 on rank 1 and torch.float64 on rank 0",
+        "causal": "causal is True on rank 1 and False on rank 0",
+        "scale": "scale is 1.5 on rank 1 and 0.5 on rank 0",
+        "layout": "layout is striped on rank 1 and contiguous on rank 0",
+        "call": "call is unshard on rank 1 and ring on rank 0",
+        "rows": "shape of x is (1, tokens, 5) on rank 1 and (1, tokens, 4) on rank 0",
+        "row dtype": "dtype is torch.int32 on rank 1 and torch.float64 on rank 0",
+    }
+    expected = {name: f"{said}, expected the same on all ranks" for name, said in differ.items()}
     for found in ran(2, "refused", tmp_path):
-        assert found == {
-            "tokens": "the ranks hold [2, 1] tokens; a zigzag layout of 3 gives them [1, 2]",
-            "width": "q, k and v have other shapes or another dtype on rank 1 than on rank 0",
-            "dtype": "q, k and v have other shapes or another dtype on rank 1 than on rank 0",
-        }
+        assert found == expected | {"tokens": layout, "row tokens": layout}
 
 
 @pytest.mark.parametrize("task", ["lost", "late"])
@@ -159,6 +167,13 @@ X = torch.zeros(2, 4, 3)
         (lambda: ring.ring_attention(X, X, X, layout="ring"), ValueError, "layout is 'ring'"),
         (lambda: ring.gathered_attention(X.tolist(), X, X), TypeError, "q is a list"),
         (lambda: ring.shard(X), RuntimeError, "no process group"),
+        (lambda: ring.shard([[1.0]]), TypeError, "x is a list"),
+        (lambda: ring.shard(X[0, 0]), ValueError, r"x has shape \(3,\)"),
+        (lambda: ring.unshard(X[0, 0]), ValueError, r"x has shape \(3,\)"),
+        (lambda: ring.shard(X, ring=3), TypeError, "ring is 3, expected a Ring or None"),
+        (lambda: ring.ring_attention(X, X, X, ring="x"), TypeError, "ring is 'x'"),
+        (lambda: ring.process_group("60").__enter__(), TypeError, "seconds is"),
+        (lambda: ring.process_group(0).__enter__(), ValueError, "seconds is 0.0"),
     ],
 )
 def test_bad_arguments(call, error, message):

@@ -11,6 +11,15 @@ Under a causal mask the last tokens see the most keys. A layout says which token
 - ``"striped"``: every ranks-th token, beginning with that of the rank's number;
 - ``"zigzag"``: of twice as many pieces as ranks one from the front and one from the back.
 
+A script of its own, started by ``torchrun --nproc-per-node 4 SCRIPT``::
+
+    with process_group() as ring:
+        own = [shard(x, ring=ring) for x in (q, k, v)]  # of all tokens, those of this rank
+        output = ring_attention(*own, causal=True, ring=ring)
+        whole = unshard(output, ring=ring)
+
+The backward pass sends too, so all ranks go through it, and through several of them in one order.
+
 Sources: [Liu, Zaharia and Abbeel 2023](https://arxiv.org/abs/2310.01889) for the ring,
 [Brandon et al. 2023](https://arxiv.org/abs/2311.09431) for stripes.
 """
@@ -19,6 +28,7 @@ import contextlib
 import datetime
 import math
 import os
+from array import array
 from collections.abc import Iterator
 
 import torch
@@ -27,13 +37,20 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from attn_course.arguments import check_bool, check_grouped, check_size
+from attn_course.arguments import (
+    check_bool,
+    check_grouped,
+    check_kind,
+    check_number,
+    check_rank,
+    check_size,
+)
 from attn_course.fast.softmax import widened
 from attn_course.fast.tiled import Tiles, partial_attention
 
 LAYOUTS = "contiguous", "striped", "zigzag"
-DTYPES = torch.float64, torch.float32, torch.float16, torch.bfloat16
-MOST = 16  # sizes that the ranks tell each other of their arrays
+LONGEST = 64  # characters of each fact that the ranks tell each other
+FACTS = "call", "layout", "dtype", *(f"shape of {x}" for x in "qkvx"), "causal", "scale", "softcap"
 
 
 def positions_of(length: int, rank: int, ranks: int, layout: str) -> Int[Tensor, "own"]:
@@ -69,20 +86,27 @@ def positions_of(length: int, rank: int, ranks: int, layout: str) -> Int[Tensor,
 
 @contextlib.contextmanager
 def process_group(seconds: float = 60.0) -> Iterator["Ring"]:
-    """Join the ranks that `torchrun` started: over NCCL where there is CUDA, else over gloo.
+    """Join the ranks that `torchrun` started; tensors on CUDA go over NCCL, others over gloo.
+
+    With as many CUDA devices as ranks on this machine, a rank's own becomes the current one.
 
     Args:
         seconds: how long a rank waits for another before it gives up.
 
     Raises:
-        RuntimeError: `torchrun` did not start this process.
+        TypeError: `seconds` is no number.
+        ValueError: `seconds` is not positive.
+        RuntimeError: `torchrun` did not start this process, or it has a process group already.
     """
-    if "RANK" not in os.environ:
+    seconds = check_number("seconds", seconds, positive=True)
+    if not {"RANK", "WORLD_SIZE"} <= {*os.environ}:
         raise RuntimeError("start the ranks by torchrun: torchrun --nproc-per-node 4 SCRIPT")
-    backend = "gloo"
-    if torch.cuda.is_available():
-        backend = "nccl"
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    if dist.is_initialized():
+        raise RuntimeError("there is a process group already: Ring() takes it")
+    backend, local = "gloo", int(os.environ.get("LOCAL_RANK", 0))
+    if torch.cuda.device_count() > local:
+        backend = "cpu:gloo,cuda:nccl"
+        torch.cuda.set_device(local)
     dist.init_process_group(backend, timeout=datetime.timedelta(seconds=seconds))
     try:
         yield Ring()
@@ -96,7 +120,10 @@ class Ring:
     Args:
         group: a process group of `torch.distributed`; all ranks if None.
 
+    `sent` is in bytes, of all calls that were given this ring.
+
     Raises:
+        ValueError: this rank is not of the group.
         RuntimeError: no process group was started.
     """
 
@@ -105,6 +132,8 @@ class Ring:
             raise RuntimeError("no process group: use process_group(), or dist.init_process_group")
         self.group = group
         self.rank, self.ranks = dist.get_rank(group), dist.get_world_size(group)
+        if self.rank < 0:
+            raise ValueError(f"group does not hold this rank, {dist.get_rank()} of all")
         self.sent = 0
 
     def tell(self, numbers: list[int], device: torch.device) -> list[list[int]]:
@@ -176,9 +205,13 @@ class Ring:
             yield
         except RuntimeError as error:
             others = ", ".join(str(rank) for rank in sorted(ranks) if rank != self.rank)
+            said = str(error).strip().splitlines() or [type(error).__name__]
+            if not others:
+                raise
             raise RuntimeError(
                 f"rank {self.rank} of {self.ranks} waits in vain for one of the ranks {others}: "
-                "it ended, or takes longer than the time allowed"
+                "it ended, by an error that it tells itself, or takes longer than the time "
+                f"allowed ({said[0]})"
             ) from error
 
 
@@ -208,7 +241,8 @@ def ring_attention(
 ) -> Float[Tensor, "*b i e"]:
     """Return `grouped_query_attention` of this rank's tokens to those of all ranks, by a ring.
 
-    Every rank calls it with its own tokens, and gets the output and the gradients of its own.
+    Every rank calls it with its own tokens, those that `shard` returns for the same layout, and
+    gets the output and the gradients of its own. There are first derivatives only.
 
     Args:
         q: queries (..., heads, own tokens, width).
@@ -218,7 +252,7 @@ def ring_attention(
         layout: which tokens a rank holds, one of `LAYOUTS`; without a mask it is all the same.
         scale: what scores are multiplied by; 1 / √width if None.
         softcap: bounds the scores to ±softcap by tanh, before the mask.
-        ring: counts what is sent; one of all ranks if None.
+        ring: the ranks, and the count of what this one sent; all ranks, uncounted, if None.
 
     Each rank sends, in bytes, ranks - 1 times what its keys and values take, and in the backward
     pass once more, with their gradients in float32 or wider, ranks times.
@@ -226,8 +260,10 @@ def ring_attention(
     Raises:
         TypeError: as `grouped_query_attention`, or `causal` is no bool.
         ValueError: as `grouped_query_attention`, a rank has not one query for each key, there is no
-            such layout, the ranks' arrays do not fit together, or their tokens not the layout.
-        RuntimeError: no process group was started, or another rank was lost.
+            such layout, the ranks' arrays or options do not fit together, or their tokens not the
+            layout.
+        RuntimeError: no process group was started, or another rank ended (it is known at once) or
+            did not come in time.
 
     Source: [Liu, Zaharia and Abbeel 2023](https://arxiv.org/abs/2310.01889).
     """
@@ -260,20 +296,98 @@ def gathered_attention(
     return _across(_Gathered, q, k, v, causal, layout, scale, softcap, ring)
 
 
-def shard(x: Shaped[Tensor, "*b n w"], layout: str = "zigzag", ring: Ring | None = None):
-    """Return the rows of `x`, of all tokens of a text, that this rank holds."""
-    ring = Ring() if ring is None else ring
+def shard(
+    x: Shaped[Tensor, "*b n w"], layout: str = "zigzag", ring: Ring | None = None
+) -> Shaped[Tensor, "*b own w"]:
+    """Return the rows of `x` that this rank holds.
+
+    Args:
+        x: rows (..., tokens, width) of the whole text.
+        layout: which tokens a rank holds, one of `LAYOUTS`.
+        ring: the ranks; all if None.
+
+    Its gradient is 0 in the rows of other ranks.
+
+    Raises:
+        TypeError: `x` is no tensor, or `ring` no Ring.
+        ValueError: `x` has fewer than two axes, or there is no such layout.
+        RuntimeError: no process group was started.
+    """
+    _check_rows(x)
+    ring = _ring(ring)
     places = positions_of(x.shape[-2], ring.rank, ring.ranks, layout)
     return x.index_select(-2, places.to(x.device))
 
 
-def unshard(x: Shaped[Tensor, "*b own w"], layout: str = "zigzag", ring: Ring | None = None):
-    """Return the rows of all tokens in order, on every rank, from those that each holds."""
-    ring = Ring() if ring is None else ring
-    lengths = [length for (length,) in ring.tell([x.shape[-2]], x.device)]
-    places = [positions_of(sum(lengths), rank, ring.ranks, layout) for rank in range(ring.ranks)]
+def unshard(
+    x: Shaped[Tensor, "*b own w"], layout: str = "zigzag", ring: Ring | None = None
+) -> Shaped[Tensor, "*b n w"]:
+    """Return the rows of all tokens in order, on every rank, from those that each holds.
+
+    Args:
+        x: rows (..., own tokens, width) of this rank.
+        layout: the layout by which they were sharded.
+        ring: the ranks; all if None.
+
+    Every rank calls it. Gradients flow to this rank's own rows, so each needs a loss.
+
+    Raises:
+        TypeError: `x` is no tensor, or `ring` no Ring.
+        ValueError: `x` has fewer than two axes, there is no such layout, or the ranks' rows do not
+            fit together.
+        RuntimeError: no process group was started, or another rank was lost.
+    """
+    _check_rows(x)
+    ring = _ring(ring)
+    lengths, places = _agree(ring, layout, {"x": x}, call="unshard")
     order = torch.cat(places).argsort().to(x.device)
     return torch.cat(ring.gather(x, lengths), dim=-2).index_select(-2, order)
+
+
+def _check_rows(x):
+    check_kind(Tensor, x=x)
+    check_rank(2, "rows of some width", x=x)
+
+
+def _ring(ring):
+    if ring is not None and not isinstance(ring, Ring):
+        raise TypeError(f"ring is {ring!r}, expected a Ring or None")
+    return Ring() if ring is None else ring
+
+
+def _agree(ring, layout, arrays, **facts):
+    """Return how many tokens each rank holds, and which.
+
+    All ranks tell each other what they were given, and all raise where it does not fit together.
+    """
+    x = next(iter(arrays.values()))
+    facts |= {"layout": layout, "dtype": x.dtype}
+    for name, rows in arrays.items():
+        sizes = *rows.shape[:-2], "tokens", rows.shape[-1]
+        facts[f"shape of {name}"] = f"({', '.join(map(str, sizes))})"
+    texts = (str(facts.get(name)).encode()[:LONGEST].ljust(LONGEST) for name in FACTS)
+    told = ring.tell([x.shape[-2], *array("q", b"".join(texts))], x.device)
+    lengths, told = [own for own, *_ in told], [_facts(numbers) for _, *numbers in told]
+    for rank, theirs in enumerate(told):
+        for name, fact in theirs.items():
+            if fact != told[0][name]:
+                raise ValueError(
+                    f"{name} is {fact} on rank {rank} and {told[0][name]} on rank 0, expected the "
+                    "same on all ranks"
+                )
+    places = [positions_of(sum(lengths), rank, ring.ranks, layout) for rank in range(ring.ranks)]
+    if lengths != [len(place) for place in places]:
+        raise ValueError(
+            f"the ranks hold {lengths} tokens; a {layout} layout of {sum(lengths)} gives them "
+            f"{[len(place) for place in places]}"
+        )
+    return lengths, places
+
+
+def _facts(numbers):
+    """Return what a rank told of itself, by its name."""
+    text = array("q", numbers).tobytes().decode()
+    return {name: text[n * LONGEST :][:LONGEST].strip() for n, name in enumerate(FACTS)}
 
 
 def _across(form, q, k, v, causal, layout, scale, softcap, ring):
@@ -286,27 +400,14 @@ def _across(form, q, k, v, causal, layout, scale, softcap, ring):
             f"q has {q.shape[-2]} queries and k has {own} keys, expected equal numbers"
         )
     positions_of(0, 0, 1, layout)  # there is such a layout
-    ring = Ring() if ring is None else ring
-    # Its arrays have one row for each token; in all else the ranks must agree.
-    like = [*q.shape[:-2], q.shape[-1], *k.shape[:-2], *v.shape[-1:], DTYPES.index(q.dtype)]
-    told = ring.tell([own, *like[:MOST], *[-1] * (MOST - len(like))], q.device)
-    lengths = [each[0] for each in told]
-    for rank, (_, *others) in enumerate(told):
-        if others != told[0][1:]:
-            raise ValueError(
-                f"q, k and v have other shapes or another dtype on rank {rank} than on rank 0"
-            )
-    places = [positions_of(sum(lengths), rank, ring.ranks, layout) for rank in range(ring.ranks)]
-    if lengths != [len(place) for place in places]:
-        raise ValueError(
-            f"the ranks hold {lengths} tokens; a {layout} layout of {sum(lengths)} gives them "
-            f"{[len(place) for place in places]}"
-        )
+    ring = _ring(ring)
+    options = {"scale": 1 / math.sqrt(q.shape[-1]) if scale is None else scale, "softcap": softcap}
+    call = form.__name__.strip("_").lower()
+    _, places = _agree(ring, layout, {"q": q, "k": k, "v": v}, call=call, causal=causal, **options)
     places = [place.to(q.device) for place in places]
     # The heads that share keys become rows of one head, so that keys are read once for all.
     group = q.shape[-3] // k.shape[-3]
     grouped = q.unflatten(-3, (-1, group)).flatten(-3, -2)
-    options = {"scale": 1 / math.sqrt(q.shape[-1]) if scale is None else scale, "softcap": softcap}
     output = form.apply(grouped, k, v, ring, places, causal, options)
     return output.unflatten(-2, (group, own)).flatten(-4, -3)
 

@@ -30,8 +30,10 @@ def share(
     if LENGTHS is not None:
         length = tl.load(LENGTHS + head // key_heads)
     q = rows_of(Q, head, rows, WIDTH, ROWS, PADDED).load([0, 0])
-    k_rows = rows_of(K, head, keys, WIDTH, COLUMNS, PADDED)
-    v_rows = rows_of(V, head, keys, WIDTH, COLUMNS, PADDED)
+    # What lies beyond the length reads as 0, whatever an unused room of the cache holds.
+    begin_of = tl.cast(head, tl.int64) * keys * WIDTH
+    k_rows = rows_of(K + begin_of, 0, length, WIDTH, COLUMNS, PADDED)
+    v_rows = rows_of(V + begin_of, 0, length, WIDTH, COLUMNS, PADDED)
     row = tl.arange(0, ROWS)
     places = length - queries + row % queries
     first = 0

@@ -1,4 +1,7 @@
-"""The kernels as operators of torch: autograd differentiates them, `torch.compile` keeps them."""
+"""The kernels as functions of torch.
+
+`flash_attention` is an operator too, which autograd differentiates once and `torch.compile` keeps.
+"""
 
 import math
 
@@ -7,7 +10,13 @@ import triton
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from attn_course.arguments import check_bool, check_grouped, check_integers, check_size
+from attn_course.arguments import (
+    check_bool,
+    check_grouped,
+    check_integers,
+    check_lengths,
+    check_size,
+)
 from attn_course.fast.kernels import decoding, flash
 from attn_course.fast.kernels.tuning import INTERPRETED
 
@@ -37,9 +46,10 @@ def flash_attention(
         scale: what scores are multiplied by, positive; 1 / √width if None.
         softcap: bounds the scores to ±softcap by tanh, before the mask.
 
-    Memory is linear in the length, forward and backward. Products of float32 are exact to its last
-    digits, or TF32, with 10 bits after the point, where `torch.set_float32_matmul_precision` allows
-    it. The sums of half-precision products are in float32.
+    Memory is linear in the length, forward and backward. There are first derivatives only. Products
+    of float32 are exact to its last digits, or TF32, with 10 bits after the point, where
+    `torch.set_float32_matmul_precision` allows it. The sums of half-precision products are in
+    float32.
 
     Raises:
         TypeError: `q`, `k` or `v` is no tensor of these dtypes, `causal` no bool, `window` no
@@ -101,17 +111,20 @@ def flash_decoding(
             `flash_attention`; at most 64 for one head of keys.
         k: keys (..., key heads, room, width), those of the queries' own tokens included.
         v: values, of the shape of the keys.
-        lengths: how many keys count in each entry of the batch, in tokens; all if None.
+        lengths: how many keys count in each entry of the batch, in tokens, those of the queries
+            included: from 0 to the room, which is checked on the CPU; on CUDA what lies outside
+            counts as the nearest. All if None. The unused room may hold anything.
         window: as `flash_attention`.
         scale: as `flash_attention`.
         softcap: as `flash_attention`.
 
-    No gradients flow: to train, give `flash_attention` the whole text.
+    No gradients flow: to train, give `flash_attention` the whole text. `torch.compile` leaves it
+    out of its graphs.
 
     Raises:
         TypeError: as `flash_attention`, or `lengths` is no tensor of integers.
-        ValueError: as `flash_attention`, `lengths` has not one number for each entry, or there are
-            more than 64 queries for one head of keys.
+        ValueError: as `flash_attention`, `lengths` has not one number for each entry or one that is
+            out of range, or there are more than 64 queries for one head of keys.
     """
     scale, softcap = check_kernel(q, k, v, scale, softcap)
     if window is not None:
@@ -128,7 +141,9 @@ def flash_decoding(
         check_integers(Tensor, lengths=lengths)
         if lengths.shape != (*batch,):
             raise ValueError(f"lengths has shape {tuple(lengths.shape)}, expected {(*batch,)}")
-        lengths = lengths.reshape(-1).to(q.device, torch.int32)
+        if lengths.device.type == "cpu":  # to look at others would wait for the device
+            check_lengths(Tensor, lengths.reshape(-1), keys)
+        lengths = lengths.reshape(-1).clamp(0, keys).to(q.device, torch.int32)
     if 0 in (q.numel(), k.numel()):
         return torch.zeros_like(q)
     k, v = (x.reshape(-1, keys, width) for x in (k, v))
