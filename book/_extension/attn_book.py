@@ -68,11 +68,15 @@ def _mark_choices(app, doctree):
 
 
 def _head_rows(app, doctree):
-    """Make the first cell of each row of a table the name of the row."""
+    """Make the first cell of each row of a table the name of the row, if all say one in words."""
+
+    def in_words(cell):
+        return any(not isinstance(text.parent, nodes.math) for text in cell.findall(nodes.Text))
+
     for group in doctree.findall(nodes.tgroup):
-        columns = [child for child in group if isinstance(child, nodes.colspec)]
-        if len(columns) > 1:
-            columns[0]["stub"] = 1
+        rows = [row for body in group.findall(nodes.tbody) for row in body]
+        if all(len(row) > 1 and in_words(row[0]) for row in rows):
+            group[0]["stub"] = 1  # its first column
 
 
 def _name_imports(app, doctree):

@@ -8,7 +8,6 @@
   function ask(question, fold, number) {
     const form = document.createElement("form");
     form.className = "guess";
-    form.setAttribute("role", "group");
     form.setAttribute("aria-label", `Prediction ${number + 1}`);
     form.innerHTML =
       '<label>Your guess <input type="text" autocomplete="off" required></label>' +

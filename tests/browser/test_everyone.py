@@ -164,7 +164,7 @@ def test_questions_and_outputs_have_names(visit):
     names = page.locator(".copybtn").evaluate_all("all => all.map(e => e.ariaLabel)")
     assert len(set(names)) == len(names) > 10
     expect(page.locator("article table").last.locator("tbody th").first).to_be_attached()
-    guess = page.get_by_role("group", name="Prediction 1").get_by_label("Your guess")
+    guess = page.get_by_role("form", name="Prediction 1").get_by_label("Your guess")
     expect(guess).to_have_accessible_description(re.compile(r"^Predict\."))
     here = page.locator(".bd-links [aria-current=page]")
     expect(here).to_have_text("Masks")
