@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 import torch
-from measure import CLEAR, THREADS, machine, peak
+from measure import RETURNING, THREADS, machine, raised
 
 from attn_course.fast import ring
 
@@ -27,9 +27,6 @@ RESULTS = Path(__file__).parent / "results" / "ring.json"
 RANKS, TOKENS, ROUNDS = (1, 2, 3, 4), (1536, 3072, 6144), 6  # rounds of the longest
 HEADS, WIDTH = 4, 64
 MESSAGES = [2**n for n in range(16, 25)]  # bytes
-# glibc keeps freed arrays below 32 MB for later ones; a process with this gives them back, and
-# weighs what its arrays weigh.
-RETURNING = {"MALLOC_MMAP_THRESHOLD_": str(2**16)}
 
 
 def passes(circle, tokens):
@@ -58,11 +55,8 @@ def weighed(circle, tokens):
     """Return by how many megabytes the peak of one rank grows, forward and backward."""
     own = len(ring.positions_of(tokens, circle.rank, circle.ranks, "zigzag"))
     inputs = [torch.zeros(1, own, 16384, requires_grad=True) for _ in range(3)]
-    if CLEAR.exists():
-        CLEAR.write_text("5")
-    before = peak()
-    ring.ring_attention(*inputs, ring=circle).sum().backward()
-    return round((peak() - before) / 1e6, 1)
+    _, grown = raised(lambda: ring.ring_attention(*inputs, ring=circle).sum().backward())
+    return round(grown / 1e6, 1)
 
 
 def messages(circle):

@@ -17,6 +17,9 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 # glibc gives the memory of long arrays alone back at once, and takes it again page by page. A
 # process with this environment keeps it, so that long arrays are timed as short ones are.
 KEEPING = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**32)}
+# Of freed arrays below 32 MB it keeps some, how many differs from run to run. A process with this
+# environment gives all back, and weighs what its arrays weigh.
+RETURNING = {"MALLOC_MMAP_THRESHOLD_": str(2**16)}
 
 
 def peak() -> int:
@@ -30,13 +33,19 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def weighed(function) -> float:
-    """Return by how many megabytes `function()` raises the peak, beyond the array it returns."""
+def raised(function) -> tuple:
+    """Return what `function()` returns, and by how many bytes it raises the peak."""
     if CLEAR.exists():
         CLEAR.write_text("5")  # forget the peak of the imports: Linux counts anew from here
     before = peak()
     result = function()
-    return max(0.0, (peak() - before - result.nbytes) / 1e6)
+    return result, peak() - before
+
+
+def weighed(function) -> float:
+    """Return by how many megabytes `function()` raises the peak, beyond the array it returns."""
+    result, grown = raised(function)
+    return max(0.0, (grown - result.nbytes) / 1e6)
 
 
 def timed(function, seconds: float = 2.0, most: int = 100) -> float:

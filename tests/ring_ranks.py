@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import torch
-from measure import CLEAR, peak
+from measure import raised
 
 from attn_course import fast
 from attn_course.fast import ring
@@ -85,11 +85,8 @@ def memory(circle):
         return [torch.ones(1, n, width).requires_grad_() for _ in range(3)]
 
     run(2, 16)  # loads what is loaded at the first call
-    if CLEAR.exists():
-        CLEAR.write_text("5")  # forget the peak of the imports
-    before = peak()
-    run(512 // circle.ranks, 16384)
-    return {"grown": peak() - before}
+    _, grown = raised(lambda: run(512 // circle.ranks, 16384))
+    return {"grown": grown}
 
 
 def refused(circle):

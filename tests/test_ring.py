@@ -9,15 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from measure import RETURNING
 
 from attn_course.fast import ring
 
 SCRIPT = Path(__file__).parent / "ring_ranks.py"
 RANKS = [2, 3, 4]
 PATH = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-# glibc keeps freed arrays below 32 MB for later ones, how many differs from run to run. With this
-# it gives every long array back, and a process weighs what its arrays weigh.
-RETURNING = {"MALLOC_MMAP_THRESHOLD_": str(2**16)}
 
 
 def ran(ranks, task, folder, **environment):

@@ -205,9 +205,9 @@ class Ring:
             yield
         except RuntimeError as error:
             others = ", ".join(str(rank) for rank in sorted(ranks) if rank != self.rank)
-            said = str(error).strip().splitlines() or [type(error).__name__]
             if not others:
                 raise
+            said = str(error).strip().splitlines() or [type(error).__name__]
             raise RuntimeError(
                 f"rank {self.rank} of {self.ranks} waits in vain for one of the ranks {others}: "
                 "it ended, by an error that it tells itself, or takes longer than the time "

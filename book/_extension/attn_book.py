@@ -43,19 +43,16 @@ def _join_signs(app, doctree):
 
 def _mark_choices(app, doctree):
     """Group the choices of a question, and tell the style sheet which one is right."""
-    choices = []
+    groups = []
     for fold in doctree.findall(lambda node: is_component(node, "dropdown")):
         title, text = fold[0].astext(), fold[1].astext()
         if title != "Answer" and text.startswith(("Right. ", "No. ")):
             kind = "choice-right" if text.startswith("Right") else "choice-wrong"
             fold["container_classes"] = ["choice", kind]
-            choices.append(fold)
-    groups = []
-    for fold in choices:
-        if groups and fold.parent.index(fold) == fold.parent.index(groups[-1][-1]) + 1:
-            groups[-1].append(fold)
-        else:
-            groups.append([fold])
+            if groups and groups[-1][-1].next_node(descend=False, siblings=True) is fold:
+                groups[-1].append(fold)
+            else:
+                groups.append([fold])
     for group in groups:
         parent = group[0].parent
         question = parent[parent.index(group[0]) - 1]

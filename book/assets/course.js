@@ -45,20 +45,20 @@ const attnSay = (() => {
 document.addEventListener("DOMContentLoaded", () => {
   const names = new Map();
   let listings = 0;
-  const nameOf = (element) => {
+  const cellOf = (element) => {
     const cell = element.closest(".cell") ?? element.closest(".highlight");
     const own = cell.querySelector("[data-cell]")?.dataset.cell;
     if (!names.has(cell)) names.set(cell, own ?? `listing ${(listings += 1)}`);
-    return (element.closest(".cell_output") ? "output of " : "") + names.get(cell);
+    return names.get(cell);
   };
   for (const pre of document.querySelectorAll(".bd-article pre")) {
-    const name = nameOf(pre);
+    const name = (pre.closest(".cell_output") ? "output of " : "") + cellOf(pre);
     pre.dataset.name = name;
     pre.parentElement.querySelector(".copybtn")?.setAttribute("aria-label", `Copy ${name}`);
   }
   for (const output of document.querySelectorAll(".bd-article .cell_output")) {
     output.setAttribute("role", "group");
-    output.setAttribute("aria-label", `Output of ${nameOf(output).replace("output of ", "")}`);
+    output.setAttribute("aria-label", `Output of ${cellOf(output)}`);
   }
   const stay = (button, say) =>
     setTimeout(() => {
